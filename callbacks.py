@@ -1,0 +1,240 @@
+"""What happens around the steps of a run: measure, show, test, record, save."""
+
+import math
+import os
+import sys
+import time
+
+from tf_stack import tf
+
+import numpy as np
+from tensorpack.callbacks import Callback
+from tqdm import tqdm
+
+import cifar_data
+from checkpoints import CHECKPOINT_PREFIX
+from errors import RunFailed
+from recipes import Recipe
+from run_directory import COLUMNS, GRAPH, Row, Table
+from sparsenet_model import CROSS_ENTROPY, WRONG
+
+KEPT_CHECKPOINTS = 5
+SECONDS_BETWEEN_LINES = 60
+
+
+class TrainingMeter(Callback):
+    """Loss and error over an epoch's training batches, and the time of its steps.
+
+    What it fetches is the same in every step: for an NPU, another set of fetches would mean
+    another compilation.
+    """
+
+    def _setup_graph(self):
+        towers = self.trainer.towers.training()
+        self._fetches = [
+            [tower.get_tensor(name + ":0") for tower in towers] for name in (CROSS_ENTROPY, WRONG)
+        ]
+
+    def _before_train(self):
+        self._warm = False
+
+    def _before_epoch(self):
+        self._loss_sum = self._wrong_sum = 0.0
+        self._images = 0
+        self._restart_clock()
+
+    def _restart_clock(self):
+        self._start = time.perf_counter()
+        self._images_untimed = self._images
+
+    def _before_run(self, _):
+        return tf.train.SessionRunArgs(self._fetches)
+
+    def _after_run(self, _, values):
+        losses, wrong = (np.concatenate(parts).astype(np.float64) for parts in values.results)
+        self._loss_sum += losses.sum()
+        self._wrong_sum += wrong.sum()
+        self._images += len(losses)
+
+    def _trigger_step(self):
+        check_finite("training", self._loss_sum, self)
+        if not self._warm and self.local_step + 1 < self.trainer.steps_per_epoch:
+            # The first step of a process sets up memory and kernels: it is not timed.
+            self._restart_clock()
+        self._warm = True
+
+    def _after_epoch(self):
+        seconds = time.perf_counter() - self._start
+        self.images_per_second = (self._images - self._images_untimed) / seconds
+
+    def results(self) -> Row:
+        """The columns of the table that training fills, for the epoch that has ended."""
+        return {
+            "train_loss": self._loss_sum / self._images,
+            "train_error": self._wrong_sum / self._images,
+            "epoch_seconds": self._images / self.images_per_second,
+            "images_per_second": self.images_per_second,
+        }
+
+
+def check_finite(what: str, loss: float, callback: Callback) -> None:
+    """Raise RunFailed, naming the step, if a loss is NaN or infinite."""
+    if not math.isfinite(loss):
+        raise RunFailed(
+            "the {} loss is {} at step {} (epoch {})".format(
+                what, loss, callback.global_step, callback.epoch_num
+            )
+        )
+
+
+class TestSet(Callback):
+    """Loss and error over every image of the test set, with the weights as they are."""
+
+    def __init__(self, images: cifar_data.ImageSet, batch_size: int):
+        self.images = images
+        self.batch_size = batch_size
+
+    def _setup_graph(self):
+        self._predict = self.trainer.get_predictor(["image", "label"], [CROSS_ENTROPY, WRONG])
+
+    def evaluate(self) -> Row:
+        """The columns of the table that the test set fills."""
+        start = time.perf_counter()
+        loss_sum = wrong_sum = 0.0
+        for batch, count in cifar_data.test_batches(self.images, self.batch_size):
+            losses, wrong = self._predict(*batch)
+            loss_sum += losses[:count].sum(dtype=np.float64)
+            wrong_sum += wrong[:count].sum(dtype=np.float64)
+        images = len(self.images.labels)
+        return {
+            "test_loss": loss_sum / images,
+            "test_error": wrong_sum / images,
+            "inference_seconds": time.perf_counter() - start,
+        }
+
+
+class EpochReport(Callback):
+    """One row per epoch: in the table, in stats.json and events, and on the terminal."""
+
+    def __init__(self, meter: TrainingMeter, test_set: TestSet, table: Table, recipe: Recipe):
+        self.meter = meter
+        self.test_set = test_set
+        self.table = table
+        self.recipe = recipe
+
+    def _before_train(self):
+        print(
+            "{:>9} {:>6}  {:>7} {:>7}  {:>7} {:>7}  {:>8} {:>8} {:>9}".format(
+                "epoch", "lr", "train", "error", "test", "error", "images/s", "seconds", "left"
+            ),
+            flush=True,
+        )
+        self._start = time.perf_counter()
+
+    def _trigger_epoch(self):
+        row = dict(
+            epoch=self.epoch_num,
+            global_step=self.global_step,
+            learning_rate=self.recipe.learning_rate_at(self.epoch_num),
+        )
+        row.update(self.meter.results())
+        row.update(self.test_set.evaluate())
+        check_finite("test", row["test_loss"], self)
+        self.table.append(row)
+        for name in COLUMNS[2:]:
+            self.trainer.monitors.put_scalar(name, row[name])
+        self._print(row)
+
+    def _print(self, row):
+        done = self.epoch_num - self.trainer.starting_epoch + 1
+        left = (time.perf_counter() - self._start) / done * (self.recipe.epochs - self.epoch_num)
+        print(
+            "{:>9} {:>6.4g}  {:>7.4f} {:>6.2f}%  {:>7.4f} {:>6.2f}%  {:>8.0f} {:>8.1f} {:>9}".format(
+                "{}/{}".format(self.epoch_num, self.recipe.epochs),
+                row["learning_rate"],
+                row["train_loss"],
+                100 * row["train_error"],
+                row["test_loss"],
+                100 * row["test_error"],
+                row["images_per_second"],
+                row["epoch_seconds"],
+                tqdm.format_interval(left),
+            ),
+            flush=True,
+        )
+
+
+class Progress(Callback):
+    """Within an epoch: a bar with images/s and ETA on a terminal, a plain line now and then else."""
+
+    def __init__(self, batch_size: int):
+        self.batch_size = batch_size
+
+    def _before_epoch(self):
+        self._bar = tqdm(
+            total=self.trainer.steps_per_epoch * self.batch_size,
+            desc="epoch {}/{}".format(self.epoch_num, self.trainer.max_epoch),
+            unit=" images",
+            leave=False,
+            dynamic_ncols=True,
+            file=sys.stdout,
+            disable=not sys.stdout.isatty(),
+        )
+        self._start = self._last_line = time.perf_counter()
+
+    def _trigger_step(self):
+        self._bar.update(self.batch_size)
+        if self._bar.disable and time.perf_counter() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._print_line()
+
+    def _print_line(self):
+        self._last_line = time.perf_counter()
+        done = self.local_step + 1
+        elapsed = self._last_line - self._start
+        left = elapsed / done * (self.trainer.steps_per_epoch - done)
+        print(
+            "epoch {}/{}: step {} of {}, {:.0f} images/s, {} left".format(
+                self.epoch_num, self.trainer.max_epoch, done, self.trainer.steps_per_epoch,
+                done * self.batch_size / elapsed, tqdm.format_interval(left),
+            ),
+            flush=True,
+        )  # fmt: skip
+
+    def _after_epoch(self):
+        self._bar.close()
+
+    def _after_train(self):
+        self._bar.close()
+
+
+class Checkpoints(Callback):
+    """Saves `graph.pbtxt`, `model-0` before the first step, and the newest few epochs' models.
+
+    tensorpack's ModelSaver swallows write errors; here they end the run.
+    """
+
+    def __init__(self, directory: str, is_new_run: bool):
+        self.prefix = os.path.join(directory, CHECKPOINT_PREFIX)
+        self.graph_path = os.path.join(directory, GRAPH)
+        self.is_new_run = is_new_run
+
+    def _setup_graph(self):
+        variables = tf.global_variables()
+        self._saver = tf.train.Saver(
+            variables, max_to_keep=KEPT_CHECKPOINTS, save_relative_paths=True
+        )
+        # With a count of its own, so that the first model is not the first to be dropped.
+        self._first_saver = tf.train.Saver(variables, max_to_keep=1, save_relative_paths=True)
+
+    def _before_train(self):
+        if self.is_new_run:
+            self._saver.export_meta_graph(self.graph_path, as_text=True)
+            self._save(self._first_saver)
+
+    def _trigger_epoch(self):
+        self._save(self._saver)
+
+    def _save(self, saver):
+        saver.save(
+            self.trainer.sess, self.prefix, global_step=self.global_step, write_meta_graph=False
+        )

@@ -1,0 +1,577 @@
+"""CIFAR-10, CIFAR-100, SVHN and the embedded digits: found, verified, read, shuffled, augmented.
+
+Images stay uint8 [N, 32, 32, 3], RGB, until they are on the device. The batches of an epoch are a
+function of (seed, epoch, index) alone, so that a continued run sees what the uninterrupted one
+would have seen, and two platforms can be fed the same.
+
+Run alone, this file measures how many images a second it delivers:
+    python cifar_data.py --dataset_dir DIR
+"""
+
+import hashlib
+import io
+import itertools
+import os
+import pickle
+import tarfile
+import time
+from collections import namedtuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from errors import UserError, exit_code_of
+from recipes import CLASSES
+
+SIZE = 32
+PAD = 4  # black pixels on each side before the random crop (He et al. 2016, section 4.2)
+
+
+class ImageSet(NamedTuple):
+    """images: uint8 [N, 32, 32, 3]; labels: int32 [N]."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def first(self, count: int) -> "ImageSet":
+        """The first `count` images, or all of them where there are fewer."""
+        return ImageSet(self.images[:count], self.labels[:count])
+
+
+class Dataset(NamedTuple):
+    """A training and a test set; `mirror`: whether a mirrored image still shows its label."""
+
+    name: str
+    train: ImageSet
+    test: ImageSet
+    mirror: bool
+
+    @property
+    def classes(self) -> int:
+        """Number of classes of the data set, whether or not all of them occur."""
+        return CLASSES[self.name]
+
+    def first(self, count: int) -> "Dataset":
+        """The first `count` images of both sets."""
+        return self._replace(train=self.train.first(count), test=self.test.first(count))
+
+
+# Reading -------------------------------------------------------------------------------------
+
+ReadFile = Callable[[str], bytes]
+
+
+class Layout(NamedTuple):
+    """An official way in which a data set is laid out in files.
+
+    folder: the folder it unpacks to; archive: the file it is distributed as; train, test: files
+    in order; read: (bytes, file name, classes) -> ImageSet; official: size in bytes and MD5 of
+    the distributed files, where those are published.
+    """
+
+    folder: str
+    archive: Optional[str]
+    train: Tuple[str, ...]
+    test: Tuple[str, ...]
+    read: Callable[[bytes, str, int], ImageSet]
+    official: Dict[str, Tuple[int, str]] = {}
+    optional: Tuple[str, ...] = ()
+
+
+def load(name: str, directory: Optional[str], verify: bool = True) -> Dataset:
+    """The data set `name` (a key of CLASSES) from `directory`, which `digits` does without.
+
+    Prints one line per set whose size is not the official one. Raises UserError where files are
+    missing, truncated, corrupt or, with `verify`, of the official size but not the official MD5.
+    """
+    if name == "digits":
+        return _digits()
+    if not directory:
+        raise UserError(
+            "--dataset {} needs --dataset_dir DIR, the folder of its files".format(name)
+        )
+    layout, read_file = _find(name, directory)
+    sets = []
+    for split, files in (("training", layout.train), ("test", layout.test)):
+        parts = [_read_part(layout, read_file, f, CLASSES[name], verify) for f in files]
+        sets.append(_concatenate([part for part in parts if part is not None]))
+        _say_if_unofficial(name, split, sets[-1])
+    return Dataset(name, sets[0], sets[1], mirror=name != "svhn")
+
+
+OFFICIAL_COUNTS = {
+    ("c10", "training"): (50000,),
+    ("c100", "training"): (50000,),
+    ("svhn", "training"): (73257, 604388),  # without and with the extra images
+    ("c10", "test"): (10000,),
+    ("c100", "test"): (10000,),
+    ("svhn", "test"): (26032,),
+}
+
+
+def _say_if_unofficial(name, split, images):
+    official = OFFICIAL_COUNTS[name, split]
+    if len(images.labels) not in official:
+        print(
+            "note: {} {} images found, the official {} set has {}".format(
+                len(images.labels), split, name, " or ".join(map(str, official))
+            ),
+            flush=True,
+        )
+
+
+def _find(name: str, directory: str) -> Tuple[Layout, ReadFile]:
+    """The first layout of `name` that `directory` (or an archive given in its place) holds."""
+    if not os.path.exists(directory):
+        raise UserError("--dataset_dir {} does not exist".format(directory))
+    for layout in LAYOUTS[name]:
+        archive = os.path.join(directory, layout.archive) if layout.archive else None
+        if os.path.isfile(directory) and os.path.basename(directory) == layout.archive:
+            return layout, _archive_reader(directory, layout)
+        for folder in (directory, os.path.join(directory, layout.folder)):
+            if os.path.isfile(os.path.join(folder, layout.train[0])):
+                return layout, _folder_reader(folder)
+        if archive and os.path.isfile(archive):
+            return layout, _archive_reader(archive, layout)
+    accepted = []
+    for layout in LAYOUTS[name]:
+        accepted.append("{}/{}".format(layout.folder, layout.train[0]))
+        accepted.extend([layout.archive] if layout.archive else [])
+    raise UserError(
+        "--dataset_dir {} holds no {} files; accepted: {}".format(
+            directory, name, ", ".join(accepted)
+        )
+    )
+
+
+def _folder_reader(folder: str) -> ReadFile:
+    def read(file):
+        with open(os.path.join(folder, file), "rb") as stream:
+            return stream.read()
+
+    return read
+
+
+def _archive_reader(path: str, layout: Layout) -> ReadFile:
+    """Reads members of an archive in memory: nothing is unpacked."""
+    wanted = set(layout.train + layout.test)
+    contents = {}
+    try:
+        with tarfile.open(path, "r:*") as archive:
+            for member in archive:
+                file = os.path.basename(member.name)
+                if member.isfile() and file in wanted:
+                    contents[file] = archive.extractfile(member).read()
+    except (tarfile.TarError, EOFError, OSError, ValueError) + _COMPRESSION_ERRORS as error:
+        raise UserError("{} can't be unpacked: {}".format(path, error or type(error).__name__))
+
+    def read(file):
+        if file not in contents:
+            raise FileNotFoundError(file)
+        return contents[file]
+
+    return read
+
+
+def _compression_errors():
+    import zlib
+
+    return (zlib.error,)
+
+
+_COMPRESSION_ERRORS = _compression_errors()
+
+
+def _read_part(layout, read_file, file, classes, verify) -> Optional[ImageSet]:
+    try:
+        content = read_file(file)
+    except FileNotFoundError:
+        if file in layout.optional:
+            return None
+        raise UserError("the data set is not complete: {} is missing".format(file))
+    except OSError as error:
+        raise UserError("{} can't be read: {}".format(file, error.strerror or error))
+    size, md5 = layout.official.get(file, (None, None))
+    if verify and len(content) == size and hashlib.md5(content).hexdigest() != md5:
+        raise UserError(
+            "{} has the official size but not the official MD5 {}: it is damaged, or needs "
+            "--no_verify".format(file, md5)
+        )
+    return layout.read(content, file, classes)
+
+
+def _concatenate(parts: List[ImageSet]) -> ImageSet:
+    if len(parts) == 1:
+        return parts[0]
+    return ImageSet(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+    )
+
+
+def _checked(planes: np.ndarray, labels: np.ndarray, file: str, classes: int) -> ImageSet:
+    """uint8 [N, 3072] planes (R, G, B) and labels [N] -> ImageSet, after looking at the labels."""
+    outside = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(outside):
+        raise UserError(
+            "{}: image {} has label {}; accepted: 0 to {}".format(
+                file, outside[0], labels[outside[0]], classes - 1
+            )
+        )
+    images = planes.reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
+    return ImageSet(np.ascontiguousarray(images), labels.astype(np.int32))
+
+
+def _read_binary(content: bytes, file: str, classes: int) -> ImageSet:
+    """The official binary layout: label bytes (CIFAR-100: coarse, fine), then 3072 pixel bytes."""
+    label_bytes = 2 if classes == 100 else 1
+    record = label_bytes + 3 * SIZE * SIZE
+    if not content or len(content) % record:
+        raise UserError(
+            "{} has {} bytes; accepted: whole records of {} bytes".format(
+                file, len(content), record
+            )
+        )
+    records = np.frombuffer(content, np.uint8).reshape(-1, record)
+    labels = records[:, label_bytes - 1].astype(np.int64)
+    return _checked(records[:, label_bytes:], labels, file, classes)
+
+
+class _DataUnpickler(pickle.Unpickler):
+    """Unpickles arrays and plain containers; whatever else a file asks for is refused."""
+
+    def find_class(self, module, name):
+        if (module, name) in _PICKLE_GLOBALS:
+            return _PICKLE_GLOBALS[module, name]
+        raise pickle.UnpicklingError("it asks for {}.{}, which is not data".format(module, name))
+
+
+def _pickle_globals():
+    """What a pickled array is made of, under the module names of numpy 1 and 2."""
+    import codecs
+
+    array = np.zeros(1, np.uint8)
+    from_buffer = array.__reduce_ex__(5)[0] if pickle.HIGHEST_PROTOCOL >= 5 else None
+    allowed = {
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("_codecs", "encode"): codecs.encode,
+    }
+    for core in ("numpy.core", "numpy._core"):
+        allowed[core + ".multiarray", "_reconstruct"] = array.__reduce__()[0]
+        allowed[core + ".multiarray", "scalar"] = np.uint8(1).__reduce__()[0]
+        if from_buffer is not None:
+            allowed[core + ".numeric", "_frombuffer"] = from_buffer
+    return allowed
+
+
+_PICKLE_GLOBALS = _pickle_globals()
+
+
+def _read_python(content: bytes, file: str, classes: int) -> ImageSet:
+    """The official python layout: a pickled dictionary with `data` and `labels`."""
+    try:
+        # Any exception: a damaged pickle may raise nearly every built-in one.
+        batch = _DataUnpickler(io.BytesIO(content), encoding="latin1").load()
+        batch = {_text(key): value for key, value in batch.items()}
+        labels = np.asarray(batch["fine_labels" if classes == 100 else "labels"])
+        planes = np.asarray(batch["data"])
+    except Exception as error:
+        reason = error.args[0] if error.args else type(error).__name__
+        raise UserError("{} is not a CIFAR batch in the python layout: {}".format(file, reason))
+    count = len(planes) if planes.ndim else 0
+    if planes.dtype != np.uint8 or planes.shape != (count, 3 * SIZE * SIZE) or not count:
+        raise UserError(
+            "{}: `data` is {} {}; accepted: uint8 [N, 3072]".format(
+                file, planes.dtype, list(planes.shape)
+            )
+        )
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise UserError(
+            "{}: `labels` is {} {}; accepted: {} whole numbers".format(
+                file, labels.dtype, list(labels.shape), count
+            )
+        )
+    return _checked(planes, labels.astype(np.int64), file, classes)
+
+
+def _text(key):
+    return key.decode("latin1") if isinstance(key, bytes) else key
+
+
+def _read_svhn(content: bytes, file: str, classes: int) -> ImageSet:
+    """SVHN's cropped digits: `X` uint8 [32, 32, 3, N], `y` [N, 1] with 10 for the digit zero."""
+    from scipy.io import loadmat
+
+    try:
+        matrices = loadmat(io.BytesIO(content))
+        images, labels = matrices["X"], matrices["y"].reshape(-1).astype(np.int64)
+    except Exception as error:
+        reason = error.args[0] if error.args else type(error).__name__
+        raise UserError("{} is not an SVHN file of cropped digits: {}".format(file, reason))
+    if images.dtype != np.uint8 or images.shape != (SIZE, SIZE, 3, len(labels)) or not len(labels):
+        raise UserError(
+            "{}: `X` is {} {} for {} labels; accepted: uint8 [32, 32, 3, N]".format(
+                file, images.dtype, list(images.shape), len(labels)
+            )
+        )
+    outside = np.flatnonzero((labels < 1) | (labels > classes))
+    if len(outside):
+        raise UserError(
+            "{}: image {} has label {}; accepted: 1 to {}".format(
+                file, outside[0], labels[outside[0]], classes
+            )
+        )
+    images = np.ascontiguousarray(images.transpose(3, 0, 1, 2))
+    return ImageSet(images, (labels % classes).astype(np.int32))
+
+
+def _digits() -> Dataset:
+    """scikit-learn's 1,797 digits, each pixel enlarged to 4x4, split 1,437 to 360 by class."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    gray = (digits.images * 255 // 16).astype(np.uint8)  # 17 levels, 0 to 16
+    images = gray.repeat(SIZE // 8, axis=1).repeat(SIZE // 8, axis=2)
+    images = np.repeat(images[..., np.newaxis], 3, axis=3)
+    labels = digits.target.astype(np.int32)
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=360, random_state=0, stratify=labels
+    )
+    return Dataset(
+        "digits",
+        ImageSet(images[train], labels[train]),
+        ImageSet(images[test], labels[test]),
+        mirror=False,
+    )
+
+
+def fake(name: str, seed: int) -> Dataset:
+    """Random images and labels in the numbers of the data set `name`, for smoke tests."""
+    counts = {"digits": (1437, 360), "svhn": (73257, 26032)}.get(name, (50000, 10000))
+    stream = np.random.RandomState(seed)
+    sets = [
+        ImageSet(
+            np.frombuffer(stream.bytes(n * SIZE * SIZE * 3), np.uint8).reshape(n, SIZE, SIZE, 3),
+            stream.randint(0, CLASSES[name], n).astype(np.int32),
+        )
+        for n in counts
+    ]
+    return Dataset(name, sets[0], sets[1], mirror=name in ("c10", "c100"))
+
+
+_CIFAR10_TRAIN = tuple("data_batch_{}".format(i) for i in range(1, 6))
+
+LAYOUTS = {
+    "c10": (
+        Layout(
+            "cifar-10-batches-py",
+            "cifar-10-python.tar.gz",
+            _CIFAR10_TRAIN,
+            ("test_batch",),
+            _read_python,
+            {
+                "data_batch_1": (31035704, "c99cafc152244af753f735de768cd75f"),
+                "data_batch_2": (31035320, "d4bba439e000b95fd0a9bffe97cbabec"),
+                "data_batch_3": (31035999, "54ebc095f3ab1f0389bbae665268c751"),
+                "data_batch_4": (31035696, "634d18415352ddfa80567beed471001a"),
+                "data_batch_5": (31035623, "482c414d41f54cd18b22e5b47cb7c3cb"),
+                "test_batch": (31035526, "40351d587109b95175f43aff81a1287e"),
+            },
+        ),
+        Layout(
+            "cifar-10-batches-bin",
+            "cifar-10-binary.tar.gz",
+            tuple(file + ".bin" for file in _CIFAR10_TRAIN),
+            ("test_batch.bin",),
+            _read_binary,
+        ),
+    ),
+    "c100": (
+        Layout(
+            "cifar-100-python",
+            "cifar-100-python.tar.gz",
+            ("train",),
+            ("test",),
+            _read_python,
+            {
+                "train": (155249918, "16019d7e3df5f24257cddd939b257f8d"),
+                "test": (31049893, "f0ef6b0ae62326f3e7ffdfab6717acfc"),
+            },
+        ),
+        Layout(
+            "cifar-100-binary",
+            "cifar-100-binary.tar.gz",
+            ("train.bin",),
+            ("test.bin",),
+            _read_binary,
+        ),
+    ),
+    "svhn": (
+        Layout(
+            "svhn",
+            None,
+            ("train_32x32.mat", "extra_32x32.mat"),
+            ("test_32x32.mat",),
+            _read_svhn,
+            optional=("extra_32x32.mat",),
+        ),
+    ),
+}
+
+
+# What a run records ---------------------------------------------------------------------------
+
+
+def fingerprint(images: ImageSet) -> dict:
+    """Count, images per class and SHA-256 of a set, to tell whether two runs saw the same data."""
+    digest = hashlib.sha256(np.ascontiguousarray(images.images).data)
+    digest.update(images.labels.astype("<i4").tobytes())
+    return {
+        "images": len(images.labels),
+        "per_class": np.bincount(images.labels).tolist(),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def normalization_constants(images: np.ndarray, normalize: str) -> dict:
+    """`mean` and `std` such that the network reads (image - mean) / std.
+
+    `channel`: lists of 3, over the set. `pixel_mean`: a [32, 32, 3] list and 255, the way of the
+    code that Ascend's model zoo ships, with the mean over the training images alone.
+    The sums are over whole numbers, hence exact and the same on every platform.
+    """
+    if normalize == "pixel_mean":
+        mean = images.sum(axis=0, dtype=np.uint64) / float(len(images))
+        return {"mean": mean.tolist(), "std": 255.0}
+    counts = [np.bincount(images[..., c].reshape(-1), minlength=256) for c in range(3)]
+    levels = np.arange(256)
+    pixels = float(counts[0].sum())
+    means, stds = [], []
+    for count in counts:
+        mean = int((count * levels).sum()) / pixels
+        variance = int((count * levels**2).sum()) / pixels - mean**2
+        means.append(mean)
+        # A colour that never changes has no spread to divide by.
+        stds.append(variance**0.5 if variance > 0 else 1.0)
+    return {"mean": means, "std": stds}
+
+
+# Batches -------------------------------------------------------------------------------------
+
+Batch = namedtuple("Batch", "images labels")
+
+
+def training_epoch(
+    data: ImageSet, batch_size: int, seed: int, epoch: int, mirror: bool
+) -> Iterator[Batch]:
+    """The shuffled, augmented whole batches of an epoch: uint8 [B, 32, 32, 3], int32 [B].
+
+    Standard augmentation (paper, section 4.1): pad 4 black pixels, crop 32x32 at random, mirror
+    half of the images. The last images that fill no batch are left out, others every epoch.
+    """
+    # RandomState: its streams are frozen by NumPy's compatibility policy, those of Generator not.
+    stream = np.random.RandomState([seed, epoch])
+    count = len(data.labels)
+    order = stream.permutation(count)
+    rows, columns = stream.randint(0, 2 * PAD + 1, size=(2, count))
+    mirrored = stream.randint(0, 2, size=count).astype(bool) & mirror
+    padded = np.zeros((batch_size, SIZE + 2 * PAD, SIZE + 2 * PAD, 3), np.uint8)
+    crops = _windows(padded)
+    for start in range(0, count - batch_size + 1, batch_size):
+        index = slice(start, start + batch_size)
+        padded[:, PAD:-PAD, PAD:-PAD] = data.images[order[index]]
+        images = crops[np.arange(batch_size), rows[index], columns[index]]
+        flip = mirrored[index]
+        images[flip] = images[flip, :, ::-1]
+        yield Batch(images, data.labels[order[index]])
+
+
+def _windows(images: np.ndarray) -> np.ndarray:
+    """All 32x32 windows of uint8 [B, H, W, 3], without a copy: [B, rows, columns, 32, 32, 3]."""
+    b, h, w, c = images.shape
+    sb, sh, sw, sc = images.strides
+    return np.lib.stride_tricks.as_strided(
+        images,
+        shape=(b, h - SIZE + 1, w - SIZE + 1, SIZE, SIZE, c),
+        strides=(sb, sh, sw, sh, sw, sc),
+        writeable=False,
+    )
+
+
+def training_batches(
+    data: ImageSet, batch_size: int, seed: int, mirror: bool, steps: int, first_epoch: int = 1
+) -> Iterator[Batch]:
+    """Batches without end: the first `steps` of each epoch, from `first_epoch` on."""
+    for epoch in itertools.count(first_epoch):
+        batches = training_epoch(data, batch_size, seed, epoch, mirror)
+        for batch in itertools.islice(batches, steps):
+            yield batch
+
+
+def test_batches(data: ImageSet, batch_size: int) -> Iterator[Tuple[Batch, int]]:
+    """All images in order, in batches of one shape: (batch, number of its images that count).
+
+    Accelerators want fixed shapes: the last batch is filled up with copies of its first image,
+    and whoever adds up results leaves those out.
+    """
+    for start in range(0, len(data.labels), batch_size):
+        images = data.images[start : start + batch_size]
+        labels = data.labels[start : start + batch_size]
+        count = len(labels)
+        if count < batch_size:
+            fill = np.zeros(batch_size - count, int)
+            images = np.concatenate([images, images[fill]])
+            labels = np.concatenate([labels, labels[fill]])
+        yield Batch(images, labels), count
+
+
+# The speed test --------------------------------------------------------------------------------
+
+
+def _measure(data: Dataset, batch_size: int, epochs: int) -> List[float]:
+    """Images per second of `epochs` epochs, each measured by itself."""
+    rates = []
+    for epoch in range(1, epochs + 1):
+        start, count = time.perf_counter(), 0
+        for batch in training_epoch(data.train, batch_size, 0, epoch, data.mirror):
+            count += len(batch.labels)
+        rates.append(count / (time.perf_counter() - start))
+    return rates
+
+
+def main() -> None:
+    """Print how many augmented training images a second one process delivers."""
+    from command_line import data_parser
+
+    parser = data_parser("Measure how fast training batches are made, in one process.")
+    parser.add_argument("--batch_size", type=int, default=64, metavar="N")
+    parser.add_argument("--epochs", type=int, default=3, metavar="N", help="epochs to time")
+    args = parser.parse_args()
+    data = load(args.dataset, args.dataset_dir, verify=not args.no_verify)
+    if not 1 <= args.batch_size <= len(data.train.labels):
+        raise UserError(
+            "--batch_size {}; accepted: 1 to {}, the training images".format(
+                args.batch_size, len(data.train.labels)
+            )
+        )
+    if args.epochs < 1:
+        raise UserError("--epochs {}; accepted: a whole number of at least 1".format(args.epochs))
+    rates = _measure(data, args.batch_size, args.epochs)
+    print(
+        "{}: {:,.0f} images/s (median of {} epochs, {:,.0f} to {:,.0f}; {} images, batches of {},"
+        " shuffled and augmented)".format(
+            args.dataset,
+            np.median(rates),
+            len(rates),
+            min(rates),
+            max(rates),
+            len(data.train.labels),
+            args.batch_size,
+        )  # fmt: skip
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(exit_code_of(main))

@@ -1,0 +1,410 @@
+"""The command line of both launchers: flags in, one :class:`Settings` out.
+
+Only the standard library and the recipes are imported, so that a mistake is told before
+TensorFlow takes its seconds to start.
+"""
+
+import argparse
+import dataclasses
+import os
+from typing import Callable, List, Optional, Sequence, Tuple
+
+import recipes
+from errors import UserError
+from recipes import CLASSES, DEFAULT_RECIPE, NORMALIZATIONS, RECIPES, Recipe
+from sparsenet_config import FETCHES
+
+MAX_SEED = 2**32 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A run: the recipe, and all that is not part of it.
+
+    dataset_dir:      where the data are; None for the embedded and for random ones
+    fake:             random images in place of the data set's
+    subset:           use the first N images of each set; None for all
+    steps_per_epoch:  fewer steps than the training set has batches; None for all
+    gpus:             ids of the devices asked for; None for the first one there is
+    load:             checkpoint to take the weights from, in place of initial ones
+    name:             of the run directory under `log_dir`; None for an automatic one
+    resume:           the run directory to continue, in place of a new one
+    data_url, train_url: what ModelArts passes; recorded, and of no effect
+    """
+
+    recipe: Recipe
+    dataset_dir: Optional[str] = None
+    verify: bool = True
+    fake: bool = False
+    subset: Optional[int] = None
+    steps_per_epoch: Optional[int] = None
+    seed: int = 0
+    gpus: Optional[Tuple[int, ...]] = None
+    load: Optional[str] = None
+    log_dir: str = "train_log"
+    name: Optional[str] = None
+    resume: Optional[str] = None
+    data_url: Optional[str] = None
+    train_url: Optional[str] = None
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, and whose flags take `-` for `_`."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(
+            *args,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **kwargs,
+        )
+
+    def parse_args(self, args=None, namespace=None):
+        import sys
+
+        args = sys.argv[1:] if args is None else args
+        return super().parse_args([_underscored(arg) for arg in args], namespace)
+
+    def error(self, message):
+        raise UserError("{} (see --help)".format(message))
+
+
+def _underscored(argument: str) -> str:
+    """`--batch-size=64` -> `--batch_size=64`: the originals spell some flags one way, some both."""
+    if not argument.startswith("--"):
+        return argument
+    flag, equals, value = argument.partition("=")
+    return "--" + flag[2:].replace("-", "_") + equals + value
+
+
+# What a flag's value may be --------------------------------------------------------------------
+
+
+def whole(minimum: int, maximum: Optional[int] = None) -> Callable[[str], int]:
+    """A whole number from `minimum` to `maximum`."""
+    accepted = "a whole number of at least {}".format(minimum)
+    if maximum is not None:
+        accepted = "a whole number from {} to {}".format(minimum, maximum)
+
+    def convert(text):
+        try:
+            number = int(text)
+        except ValueError:
+            number = None
+        if number is None or number < minimum or (maximum is not None and number > maximum):
+            raise argparse.ArgumentTypeError("{!r}; accepted: {}".format(text, accepted))
+        return number
+
+    return convert
+
+
+def number(accepted: str, test: Callable[[float], bool]) -> Callable[[str], float]:
+    """A number that passes `test`; `accepted` says in words which ones do."""
+
+    def convert(text):
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not test(value):
+            raise argparse.ArgumentTypeError("{!r}; accepted: {}".format(text, accepted))
+        return value
+
+    return convert
+
+
+def whole_numbers(minimum: int) -> Callable[[str], Tuple[int, ...]]:
+    """Whole numbers separated by commas."""
+
+    def convert(text):
+        try:
+            numbers = tuple(int(part) for part in text.split(","))
+        except ValueError:
+            numbers = ()
+        if not numbers or min(numbers) < minimum:
+            raise argparse.ArgumentTypeError(
+                "{!r}; accepted: whole numbers of at least {}, separated by commas".format(
+                    text, minimum
+                )
+            )
+        return numbers
+
+    return convert
+
+
+def directory_name(text: str) -> str:
+    """The name of a directory, not a path."""
+    if text in ("", ".", "..") or os.path.basename(text) != text:
+        raise argparse.ArgumentTypeError("{!r}; accepted: a name without a path".format(text))
+    return text
+
+
+share = number("at least 0 and below 1", lambda value: 0 <= value < 1)
+compression = number("0 or 1 for none, or a share between", lambda value: 0 <= value <= 1)
+positive = number("a number above 0", lambda value: 0 < value < float("inf"))
+not_negative = number("a number of at least 0", lambda value: 0 <= value < float("inf"))
+
+
+# Flags -----------------------------------------------------------------------------------------
+
+
+def data_parser(description: str) -> Parser:
+    """A parser that knows where data are found."""
+    parser = Parser(description=description)
+    add_data_flags(parser, default="c10")
+    return parser
+
+
+def add_data_flags(parser, default: Optional[str] = None) -> None:
+    """--dataset, --dataset_dir, --no_verify."""
+    parser.add_argument("--dataset", choices=list(CLASSES), default=default, help="the data set")
+    parser.add_argument(
+        "--dataset_dir", metavar="DIR", help="folder of its files or of its official archive"
+    )
+    parser.add_argument(
+        "--no_verify", action="store_true", help="accept files whose MD5 is not the official one"
+    )
+
+
+def add_network_flags(parser) -> None:
+    """--recipe and the flags that override the network it names."""
+    parser.add_argument(
+        "--recipe", choices=list(RECIPES), metavar="NAME", help="start from this named recipe"
+    )
+    parser.add_argument(
+        "-d", "--depth", type=whole(1), metavar="L", help="depth, as the papers count it [100]"
+    )
+    parser.add_argument(
+        "-gr", "--growth_rate", type=whole_numbers(1), metavar="K",
+        help="channels of a layer; one number, or one per block: 16,32,64 [24]",
+    )  # fmt: skip
+    parser.add_argument("--fetch", choices=FETCHES, help="which outputs a layer reads [sparse]")
+    parser.add_argument(
+        "--base", type=whole(2), metavar="C", help="offsets 1, C, C^2, ... of sparse [2]"
+    )
+    parser.add_argument(
+        "--bottleneck", type=whole(0, 1), metavar="0|1", help="1x1 convolution (4k) first [0]"
+    )
+    parser.add_argument(
+        "--compression", type=compression, metavar="F",
+        help="share of channels that a transition keeps; 0 or 1: all [1]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dropout", type=share, metavar="F", help="share dropped after each convolution [0]"
+    )
+    parser.add_argument(
+        "--stem_channels", type=whole(1), metavar="N", help="channels of conv0 [2k]"
+    )
+    parser.add_argument(
+        "--normalize", choices=NORMALIZATIONS,
+        help="by colour's mean and deviation, or by mean image and 255 [channel]",
+    )  # fmt: skip
+
+
+def training_parser() -> Parser:
+    """The parser of the launchers."""
+    default = RECIPES[DEFAULT_RECIPE]
+    parser = Parser(
+        description="Train a SparseNet.",
+        epilog="Values in [brackets] are the defaults of {} (Zhu et al. 2018),\n"
+        "which --recipe replaces by those of another row. Flags override either.\n"
+        "Hyphens may stand for underscores.".format(default.name),
+    )
+    network = parser.add_argument_group("network")
+    add_network_flags(network)
+    network.add_argument(
+        "--list_recipes", action="store_true", help="print the named recipes and exit"
+    )
+
+    data = parser.add_argument_group("data")
+    add_data_flags(data)
+    data.add_argument("--fake", action="store_true", help="random images, for smoke tests")
+    data.add_argument(
+        "--subset", type=whole(1), metavar="N", help="only the first N images of each set"
+    )
+
+    schedule = parser.add_argument_group("schedule")
+    schedule.add_argument(
+        "--batch_size", type=whole(1), metavar="N", help="images per step, all devices [64]"
+    )
+    schedule.add_argument("--max_epoch", type=whole(1), metavar="N", help="epochs [300]")
+    schedule.add_argument(
+        "--drop_1", type=whole(1), metavar="E", help="learning rate / 10 after epoch E [150]"
+    )
+    schedule.add_argument(
+        "--drop_2", type=whole(1), metavar="E", help="learning rate / 100 after epoch E [225]"
+    )
+    schedule.add_argument(
+        "--learning_rate", type=positive, metavar="LR", help="of the first epoch [0.1]"
+    )
+    schedule.add_argument(
+        "--weight_decay", type=not_negative, metavar="F", help="on kernels only [1e-4]"
+    )
+    schedule.add_argument(
+        "--steps_per_epoch", type=whole(1), metavar="N", help="end each epoch after N steps"
+    )
+
+    run = parser.add_argument_group("run")
+    run.add_argument(
+        "--seed", type=whole(0, MAX_SEED), metavar="N", help="of weights, order, crops [0]"
+    )
+    run.add_argument("-g", "--gpu", type=whole_numbers(0), metavar="IDS", help="GPUs, e.g. 0,1")
+    run.add_argument("--load", metavar="CHECKPOINT", help="take the weights from there")
+    run.add_argument("--log_dir", metavar="ROOT", help="root of run directories [train_log]")
+    run.add_argument(
+        "--name", type=directory_name, metavar="NAME", help="of the run directory [automatic]"
+    )
+    run.add_argument("--resume", metavar="RUN_DIR", help="continue that run, settings and all")
+    run.add_argument("--data_url", metavar="URL", help="passed by ModelArts; no effect")
+    run.add_argument("--train_url", metavar="URL", help="passed by ModelArts; no effect")
+    return parser
+
+
+def parse(argv: Sequence[str]) -> Optional[Settings]:
+    """The settings that the command line asks for; None where it only asked for the recipes."""
+    args = training_parser().parse_args(argv)
+    if args.list_recipes:
+        print("\n".join(recipe_lines()))
+        return None
+    if args.resume is not None:
+        return _resumed(args)
+    recipe = recipe_from(args)
+    settings = Settings(
+        recipe,
+        dataset_dir=None if args.fake or recipe.dataset == "digits" else args.dataset_dir,
+        verify=not args.no_verify,
+        fake=args.fake,
+        subset=args.subset,
+        steps_per_epoch=args.steps_per_epoch,
+        gpus=args.gpu,
+        load=args.load,
+        name=args.name,
+        data_url=args.data_url,
+        train_url=args.train_url,
+    )
+    given = {k: getattr(args, k) for k in ("seed", "log_dir") if getattr(args, k) is not None}
+    return dataclasses.replace(settings, **given)
+
+
+RESUMABLE = ("resume", "dataset_dir", "no_verify", "gpu", "max_epoch", "data_url", "train_url")
+
+
+def _resumed(args) -> Settings:
+    """The settings of the run that --resume names, and the few that may differ this time."""
+    from run_directory import read_settings
+
+    for flag, value in sorted(vars(args).items()):
+        if flag not in RESUMABLE and value not in (None, False):
+            raise UserError(
+                "--{} can't be changed with --resume; accepted beside it: {}".format(
+                    flag, ", ".join("--" + name for name in RESUMABLE[1:])
+                )
+            )
+    settings = read_settings(args.resume)
+    changes = {"resume": args.resume, "gpus": args.gpu}
+    if args.dataset_dir is not None:
+        changes["dataset_dir"] = args.dataset_dir
+    if args.no_verify:
+        changes["verify"] = False
+    if args.max_epoch is not None:
+        changes["recipe"] = dataclasses.replace(settings.recipe, epochs=args.max_epoch)
+    return dataclasses.replace(settings, **changes)
+
+
+# From flags to a recipe ------------------------------------------------------------------------
+
+
+def recipe_from(args) -> Recipe:
+    """The named recipe (or the paper's) with what the flags override, checked."""
+    recipe = RECIPES[args.recipe or DEFAULT_RECIPE]
+    changes = {
+        "dataset": args.dataset,
+        "normalize": args.normalize,
+        "batch_size": getattr(args, "batch_size", None),
+        "epochs": getattr(args, "max_epoch", None),
+        "learning_rate": getattr(args, "learning_rate", None),
+        "weight_decay": getattr(args, "weight_decay", None),
+        "drops": _drops(recipe, getattr(args, "drop_1", None), getattr(args, "drop_2", None)),
+    }
+    recipe = dataclasses.replace(recipe, **_given(changes))
+    if recipe.dataset not in CLASSES:
+        recipes.check(recipe)
+    config = _config_from(args, recipe)
+    if config != dataclasses.replace(recipe.config, classes=config.classes):
+        recipe = dataclasses.replace(
+            recipe, name=recipes.network_name(config, recipes.depth_of(config))
+        )
+    recipe = dataclasses.replace(recipe, config=config)
+    recipes.check(recipe)
+    return recipe
+
+
+def _given(changes: dict) -> dict:
+    return {key: value for key, value in changes.items() if value is not None}
+
+
+def _drops(recipe, drop_1, drop_2):
+    """The recipe's drops with the epochs of the first two replaced."""
+    drops = list(recipe.drops)
+    for index, epoch in enumerate((drop_1, drop_2)):
+        if epoch is None:
+            continue
+        if index >= len(drops):
+            raise UserError(
+                "--drop_{} {}; accepted: nothing, recipe {} has {} drops".format(
+                    index + 1, epoch, recipe.name, len(drops)
+                )
+            )
+        drops[index] = (epoch, drops[index][1])
+    return tuple(drops)
+
+
+def _config_from(args, recipe: Recipe):
+    config = recipe.config
+    blocks = len(config.layers)
+    growth = args.growth_rate
+    if growth is not None and len(growth) == 1:
+        growth = growth * blocks
+    unit = None
+    if args.bottleneck is not None:
+        unit = "bottleneck" if args.bottleneck else "single"
+    changes = {
+        "growth_rate": growth,
+        "fetch": args.fetch,
+        "base": args.base,
+        "unit": unit,
+        # The original's 0 means "no compression", and so does 1.
+        "compression": None if args.compression is None else args.compression or 1.0,
+        "dropout": args.dropout,
+        "stem_channels": args.stem_channels,
+        "classes": CLASSES[recipe.dataset],
+    }
+    changed = dataclasses.replace(config, **_given(changes))
+    if args.depth is None and changed.unit == config.unit:
+        return changed
+    if recipe.depth_rule is None:
+        raise UserError(
+            "--depth {}; accepted: nothing, recipe {} lists its layers".format(
+                args.depth, recipe.name
+            )
+        )
+    depth = recipes.depth_of(config) if args.depth is None else args.depth
+    return dataclasses.replace(changed, layers=recipe.depth_rule.layers(depth, changed))
+
+
+def recipe_lines() -> List[str]:
+    """The named recipes as a table of at most 80 columns."""
+    from sparsenet_config import parameters
+
+    lines = ["{:<24} {:<7} {:>6} {:>11}  {}".format("recipe", "data", "epochs", "parameters", "")]
+    for recipe in RECIPES.values():
+        lines.append(
+            "{:<24} {:<7} {:>6} {:>11,}  blocks of {}".format(
+                recipe.name,
+                recipe.dataset,
+                recipe.epochs,
+                parameters(recipe.config),
+                "-".join(map(str, recipe.config.layers)),
+            )
+        )
+    return lines

@@ -1,0 +1,43 @@
+"""Errors a person can make, and how a command reports them.
+
+Every command line of this project ends in :func:`exit_code_of`, so that each mistake costs one
+line on stderr, `error: ...`, and exit code 2, whatever raised it.
+"""
+
+import sys
+from typing import Callable
+
+EXIT_FAILED = 1  # the work itself failed, e.g. the loss became NaN
+EXIT_MISUSE = 2  # the command or its input is wrong; nothing was written
+EXIT_INTERRUPTED = 130  # Ctrl-C, as shells report it (128 + SIGINT)
+
+
+class UserError(Exception):
+    """A mistake in a command or its input: the message names the value and what is accepted."""
+
+
+class RunFailed(Exception):
+    """The work was well asked for and broke on the way; what was saved so far is usable."""
+
+
+def exit_code_of(command: Callable[[], None]) -> int:
+    """Run `command` and turn what it raises into one line on stderr and an exit code."""
+    try:
+        command()
+    except UserError as error:
+        return _report(error, EXIT_MISUSE)
+    except RunFailed as error:
+        return _report(error, EXIT_FAILED)
+    except KeyboardInterrupt:
+        return _report("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has left: nobody is there to be told.
+        sys.stderr.close()
+        return EXIT_FAILED
+    return 0
+
+
+def _report(message: object, code: int) -> int:
+    sys.stdout.flush()
+    print("error: {}".format(" ".join(str(message).split())), file=sys.stderr)
+    return code

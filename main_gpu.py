@@ -1,0 +1,52 @@
+"""Train a SparseNet on the GPUs of one machine, or on its CPU where there is none.
+
+python ./main_gpu.py --dataset c10 --dataset_dir DIR --fetch sparse --depth 100 --growth_rate 24 \
+    --batch_size 64 --drop_1 150 --drop_2 225 --max_epoch 300
+"""
+
+import supported_python  # noqa: F401, I001  (first: it refuses a Python that can't go on)
+import sys
+
+from command_line import parse
+from errors import UserError, exit_code_of
+
+
+def platform(settings):
+    """The GPUs asked for, the first one if none was, or the CPU if there is none."""
+    from tf_stack import tf
+
+    from train import Platform, describe_cpu, describe_gpus
+
+    present = len(tf.config.experimental.list_physical_devices("GPU"))
+    absent = [i for i in settings.gpus or () if i >= present]
+    if absent:
+        raise UserError(
+            "--gpu {}: device {} is absent; accepted: {}".format(
+                ",".join(map(str, settings.gpus)),
+                absent[0],
+                "0 to {}".format(present - 1) if present else "nothing, there is no GPU here",
+            )
+        )
+    config = tf.ConfigProto(allow_soft_placement=True)
+    if not present:
+        return Platform("cpu", [describe_cpu()], config)
+    # Full float32 everywhere: what is compared across platforms has one precision.
+    if hasattr(tf.config.experimental, "enable_tensor_float_32_execution"):
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+    gpus = settings.gpus or (0,)
+    config.gpu_options.allow_growth = True
+    config.gpu_options.visible_device_list = ",".join(map(str, gpus))
+    return Platform("gpu", describe_gpus(gpus), config)
+
+
+def main():
+    settings = parse(sys.argv[1:])
+    if settings is None:
+        return
+    import train  # TensorFlow takes seconds to start: mistakes in the command are told before
+
+    train.run(settings, platform)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of(main))

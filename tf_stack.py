@@ -1,0 +1,55 @@
+"""TensorFlow as this project uses it, and the one place that sets it up.
+
+Python 3.7 brings TensorFlow 1.15, Python 3.10 to 3.13 a current TensorFlow with tf-keras. Rooms
+that use TensorFlow take it from here (`from tf_stack import tf`), so that the switches below are
+set before TensorFlow is imported for the first time.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+import warnings
+
+# tensorpack's layers are those of tf.layers, which current TensorFlow has in tf-keras only.
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+# The runtime's chatter hides the lines that matter; what is fatal comes as an exception too.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+warnings.filterwarnings("ignore", category=FutureWarning)
+warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+@contextlib.contextmanager
+def _stderr_kept_back():
+    """Keep file descriptor 2 quiet; what it was told is shown if the body raises.
+
+    TensorFlow greets from C++ while it is imported, before its log level counts.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept, os.fdopen(os.dup(2), "wb") as stderr:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            stderr.write(kept.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr.fileno(), 2)
+
+
+with _stderr_kept_back():
+    import tensorflow
+    import tensorpack  # noqa: F401  (imports further parts of TensorFlow)
+
+tf = tensorflow.compat.v1
+tf.logging.set_verbosity(tf.logging.ERROR)
+tf.disable_eager_execution()
+
+VERSION = tensorflow.__version__
+
+# tensorpack calls `logger.error("...", value)` with no place for the value; the traceback that
+# logging prints about that would bury the error itself.
+logging.raiseExceptions = False

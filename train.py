@@ -1,0 +1,418 @@
+"""A training run: settings and a platform in, a run directory out.
+
+The launchers differ in the :class:`Platform` they give; everything else happens here, once.
+"""
+
+import dataclasses
+import datetime
+import os
+import platform as host
+import subprocess
+import sys
+from typing import Callable, List, Optional, Tuple
+
+import tf_stack
+from tf_stack import tf
+
+import numpy as np
+from tensorpack import FeedInput, QueueInput, SimpleTrainer, SyncMultiGPUTrainerReplicated, logger
+from tensorpack.callbacks import HyperParamSetterWithFunc, JSONWriter, RunUpdateOps, TFEventWriter
+from tensorpack.dataflow import DataFromGenerator
+from tensorpack.tfutils.sesscreate import NewSessionCreator
+from tensorpack.tfutils.sessinit import DictRestore, SaverRestore
+
+import cifar_data
+import recipes
+import run_directory as records
+from callbacks import Checkpoints, EpochReport, Progress, TestSet, TrainingMeter
+from checkpoints import check_fits, latest_checkpoint, read_weights
+from cifar_data import Dataset
+from command_line import Settings
+from curves import plot_curves
+from errors import RunFailed, UserError
+from initial_weights import initial_weights
+from recipes import Recipe
+from sparsenet_config import parameters
+from sparsenet_model import SparseNet
+
+
+@dataclasses.dataclass
+class Platform:
+    """Where a run computes.
+
+    name:           gpu, npu or cpu: part of file names
+    devices:        a description of each device; the batch is divided evenly among them
+    session_config: how TensorFlow's session uses them
+    wrap_optimizer: what the platform puts around the optimizer
+    precision:      of the computation, as run.json records it
+    """
+
+    name: str
+    devices: List[str]
+    session_config: tf.ConfigProto
+    wrap_optimizer: Callable = lambda optimizer: optimizer
+    precision: str = "float32"
+
+
+@dataclasses.dataclass
+class Run:
+    """A run whose every input has been looked at; `directory` is not written yet.
+
+    first_epoch: counted from 1; more than that where a run is continued
+    checkpoint:  to continue from, in a run directory
+    """
+
+    settings: Settings
+    platform: Platform
+    data: Dataset
+    steps: int
+    normalization: dict
+    directory: str
+    first_epoch: int = 1
+    checkpoint: Optional[str] = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the settings."""
+        return self.settings.recipe
+
+
+def run(settings: Settings, choose_platform: Callable[[Settings], Platform]) -> None:
+    """Train as `settings` ask. Raises UserError before anything is written, RunFailed after."""
+    this = prepare(settings, choose_platform(settings))
+    if this.first_epoch > this.recipe.epochs:
+        print("{}: all {} epochs are done".format(this.directory, this.recipe.epochs))
+        return
+    table = open_records(this)
+    try:
+        train(this, table)
+    finally:
+        close_records(this, table)
+    print_summary(this, table)
+
+
+# Before anything is written --------------------------------------------------------------------
+
+
+def prepare(settings: Settings, platform: Platform) -> Run:
+    """Find the data and all that may be wrong; writes nothing."""
+    recipe = settings.recipe
+    if settings.resume is None:
+        directory = records.choose_path(settings, platform.name, datetime.datetime.now())
+    else:
+        directory = settings.resume
+    if recipe.batch_size % len(platform.devices):
+        raise UserError(
+            "--batch_size {}; accepted: a multiple of {}, the number of devices".format(
+                recipe.batch_size, len(platform.devices)
+            )
+        )
+    weights = None if settings.load is None else check_fits(settings.load, recipe.config)
+    data = load_data(settings)
+    batches = len(data.train.labels) // recipe.batch_size
+    if not batches:
+        raise UserError(
+            "--batch_size {}; accepted: 1 to {}, the training images".format(
+                recipe.batch_size, len(data.train.labels)
+            )
+        )
+    steps = settings.steps_per_epoch or batches
+    if steps > batches:
+        raise UserError(
+            "--steps_per_epoch {}; accepted: 1 to {}, the whole batches of {} there are".format(
+                steps, batches, recipe.batch_size
+            )
+        )
+    settings = dataclasses.replace(settings, load=weights)
+    normalization = cifar_data.normalization_constants(data.train.images, recipe.normalize)
+    this = Run(settings, platform, data, steps, normalization, directory)
+    return this if settings.resume is None else continued(this)
+
+
+def load_data(settings: Settings) -> Dataset:
+    """The data set of the recipe, or random images in its place, cut down to the subset."""
+    name = settings.recipe.dataset
+    if settings.fake:
+        data = cifar_data.fake(name, settings.seed)
+    else:
+        data = cifar_data.load(name, settings.dataset_dir, settings.verify)
+    return data if settings.subset is None else data.first(settings.subset)
+
+
+def continued(this: Run) -> Run:
+    """`this`, going on from the newest checkpoint of its directory; UserError if it can't."""
+    record = records.read_record(this.directory)
+    checkpoint = latest_checkpoint(this.directory)
+    if checkpoint is None:
+        raise UserError("{} holds no checkpoint to continue from".format(this.directory))
+    if record.get("platform") != this.platform.name:
+        raise UserError(
+            "{} was trained on {}, this is {}; accepted: the same, or a new run with "
+            "--load {}".format(
+                this.directory, record.get("platform"), this.platform.name, checkpoint
+            )
+        )
+    if record.get("data") != describe_data(this.data):
+        raise UserError(
+            "the data in {} are not those that {} was trained on".format(
+                this.settings.dataset_dir, this.directory
+            )
+        )
+    step = int(checkpoint.rsplit("-", 1)[1])
+    return dataclasses.replace(this, checkpoint=checkpoint, first_epoch=step // this.steps + 1)
+
+
+# The records -----------------------------------------------------------------------------------
+
+
+def open_records(this: Run) -> records.Table:
+    """Make the run directory (or go on with it) and write what is known before the first step."""
+    os.makedirs(this.directory, exist_ok=True)
+    # Any action but asking on the terminal; the directory is new or to be continued.
+    logger.set_logger_dir(this.directory, action="k")
+    path = records.table_path(this.directory, this.platform.name)
+    title = "{} on {}, seed {}, {}".format(
+        this.recipe.name, this.recipe.dataset, this.settings.seed, ", ".join(this.platform.devices)
+    )
+    if this.checkpoint is None:
+        records.write_record(this.directory, describe_run(this))
+        return records.Table(path, title)
+    record = records.read_record(this.directory)
+    record["recipe"] = recipes.to_dict(this.recipe)
+    record.setdefault("continued", []).append(
+        dict(first_epoch=this.first_epoch, **describe_start(this))
+    )
+    records.write_record(this.directory, record)
+    records.truncate_stats(this.directory, this.first_epoch - 1)
+    return records.Table(path, title, keep_until=this.first_epoch - 1)
+
+
+def close_records(this: Run, table: records.Table) -> None:
+    """Add the closing summary and the picture."""
+    table.close()
+    if table.rows:
+        title = "{} on {}".format(this.recipe.name, this.recipe.dataset)
+        curves = {this.platform.name: table.rows}
+        plot_curves(curves, title, os.path.join(this.directory, records.CURVES))
+
+
+def describe_run(this: Run) -> dict:
+    """What run.json holds of a new run."""
+    return dict(
+        describe_start(this),
+        format=1,
+        recipe=recipes.to_dict(this.recipe),
+        settings=records.settings_to_dict(this.settings),
+        parameters=parameters(this.recipe.config),
+        platform=this.platform.name,
+        precision=this.platform.precision,
+        seed=this.settings.seed,
+        steps_per_epoch=this.steps,
+        data=describe_data(this.data),
+        preprocessing=dict(
+            this.normalization,
+            normalize=this.recipe.normalize,
+            pad=cifar_data.PAD,
+            mirror=this.data.mirror,
+        ),
+    )
+
+
+def describe_start(this: Run) -> dict:
+    """What may differ between the starts of one run."""
+    return {
+        "command": [os.path.basename(sys.argv[0])] + sys.argv[1:],
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "devices": this.platform.devices,
+        "commit": describe_commit(),
+        "versions": describe_versions(),
+    }
+
+
+def describe_data(data: Dataset) -> dict:
+    """Name and fingerprints of the sets that a run uses."""
+    return {
+        "name": data.name,
+        "train": cifar_data.fingerprint(data.train),
+        "test": cifar_data.fingerprint(data.test),
+    }
+
+
+def describe_versions() -> dict:
+    """Versions of what computes."""
+    import tensorpack
+
+    return {
+        "python": host.python_version(),
+        "tensorflow": tf_stack.VERSION,
+        "tensorpack": tensorpack.__version__,
+        "numpy": np.__version__,
+        "system": "{} {}".format(host.system(), host.machine()),
+    }
+
+
+def describe_commit() -> Optional[str]:
+    """The commit of this code, with `+` where files differ from it; None outside a checkout."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    commit = _output_of(["git", "-C", here, "rev-parse", "HEAD"])
+    if not commit:
+        return None
+    changed = _output_of(["git", "-C", here, "status", "--porcelain", "--untracked-files=no"])
+    return commit + ("+" if changed else "")
+
+
+def describe_cpu() -> str:
+    """Name and number of cores of this machine's processor."""
+    name = host.machine()
+    try:
+        with open("/proc/cpuinfo") as stream:
+            name = next(line.split(":", 1)[1].strip() for line in stream if "model name" in line)
+    except (OSError, StopIteration):
+        pass  # not Linux, or a processor that gives no name there
+    return "{}, {} cores".format(name, os.cpu_count())
+
+
+def describe_gpus(ids: Tuple[int, ...]) -> List[str]:
+    """Names of the GPUs with these ids, as the driver tells them."""
+    names = _output_of(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
+    lines = (names or "").split("\n")
+    return [lines[i] if i < len(lines) and lines[i] else "GPU {}".format(i) for i in ids]
+
+
+def _output_of(command: List[str]) -> Optional[str]:
+    try:
+        return subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
+        ).stdout.decode().strip()  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+# Training --------------------------------------------------------------------------------------
+
+
+def train(this: Run, table: records.Table) -> None:
+    """Build the graph and run the epochs. Raises RunFailed where the loss is not finite."""
+    recipe, settings = this.recipe, this.settings
+    logger_to_file_only()
+    tf.set_random_seed(settings.seed)
+    towers = len(this.platform.devices)
+    model = SparseNet(
+        recipe.config,
+        this.normalization,
+        recipe.batch_size // towers,
+        recipe.learning_rate,
+        recipe.weight_decay,
+        settings.seed,
+        this.platform.wrap_optimizer,
+    )
+    trainer = make_trainer(towers)
+    trainer.setup_graph(
+        model.get_input_signature(), make_input(this, towers), model.build_graph,
+        model.get_optimizer,
+    )  # fmt: skip
+    try:
+        trainer.train(
+            callbacks=make_callbacks(this, table, towers),
+            monitors=[TFEventWriter(), JSONWriter()],
+            session_creator=NewSessionCreator(config=this.platform.session_config),
+            session_init=initial_state(this),
+            steps_per_epoch=this.steps,
+            starting_epoch=this.first_epoch,
+            max_epoch=recipe.epochs,
+        )
+    except (RunFailed, tf.errors.OpError, OSError) as error:
+        raise RunFailed(
+            "{}; last good checkpoint: {}".format(
+                str(error).split("\n")[0], latest_checkpoint(this.directory)
+            )
+        )
+
+
+def make_callbacks(this: Run, table: records.Table, towers: int) -> list:
+    """What happens around the steps; a callback comes after those whose results it uses."""
+    recipe = this.recipe
+    meter = TrainingMeter()
+    test_set = TestSet(this.data.test, recipe.batch_size // towers)
+    return [
+        RunUpdateOps(),
+        # Asked at the end of epoch e for the rate of e + 1, and once before the first.
+        HyperParamSetterWithFunc(
+            "learning_rate", lambda epoch, _: recipe.learning_rate_at(epoch + 1)
+        ),
+        meter,
+        Progress(recipe.batch_size),
+        test_set,
+        EpochReport(meter, test_set, table, recipe),
+        Checkpoints(this.directory, is_new_run=this.checkpoint is None),
+    ]
+
+
+def make_trainer(towers: int, aggregation: Optional[str] = None):
+    """The trainer for a number of devices; `aggregation` is tensorpack's mode of adding gradients."""
+    if towers == 1:
+        return SimpleTrainer()
+    return SyncMultiGPUTrainerReplicated(list(range(towers)), mode=aggregation)
+
+
+def make_input(this: Run, towers: int):
+    """Placeholders for one device; for several a queue, of which each takes its part of a batch."""
+
+    def datapoints():
+        for batch in cifar_data.training_batches(
+            this.data.train, this.recipe.batch_size, this.settings.seed,
+            this.data.mirror, this.steps, this.first_epoch,
+        ):  # fmt: skip
+            for part in zip(*(np.split(array, towers) for array in batch)):
+                yield part
+
+    flow = DataFromGenerator(datapoints)
+    return FeedInput(flow) if towers == 1 else QueueInput(flow)
+
+
+def initial_state(this: Run):
+    """What the variables start from: a checkpoint to continue, loaded weights, or new ones."""
+    if this.checkpoint is not None:
+        return SaverRestore(this.checkpoint)
+    if this.settings.load is not None:
+        return DictRestore(read_weights(this.settings.load, this.recipe.config))
+    return DictRestore(initial_weights(this.recipe.config, this.settings.seed))
+
+
+def logger_to_file_only() -> None:
+    """Leave the terminal to our own lines: tensorpack's go to log.log, its warnings included."""
+    import logging
+
+    for handler in logging.getLogger("tensorpack").handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.CRITICAL)
+
+
+def print_summary(this: Run, table: records.Table) -> None:
+    """The closing table on the terminal."""
+    figures = records.summary(table.rows)
+    images = len(this.data.test.labels)
+    lines = [
+        (
+            "test error",
+            "{:.2f} % ({} of {} images), after epoch {}".format(
+                100 * figures["test_error"],
+                round(figures["test_error"] * images),
+                images,
+                figures["epochs"],
+            ),
+        ),
+        (
+            "",
+            "{:.2f} % median of the last five epochs".format(
+                100 * figures["test_error_median_of_last_five"]
+            ),
+        ),
+        ("speed", "{:.0f} images/s on {}".format(figures["images_per_second"], this.platform.name)),
+        ("run directory", this.directory),
+        ("curves", os.path.join(this.directory, records.CURVES)),
+        ("last checkpoint", latest_checkpoint(this.directory)),
+    ]
+    print()
+    for name, value in lines:
+        print("{:<16} {}".format(name, value))

@@ -22,6 +22,13 @@ KEPT_CHECKPOINTS = 5
 SECONDS_BETWEEN_LINES = 60
 
 
+HEADER = "    epoch     lr    train   error     test   error  images/s  seconds      left"
+LINE = (
+    "{of:>9} {learning_rate:>6.4g}  {train_loss:>7.4f} {train_error:>7.2%}  {test_loss:>7.4f} "
+    "{test_error:>7.2%}  {images_per_second:>8.0f} {epoch_seconds:>8.1f} {left:>9}"
+)
+
+
 class TrainingMeter(Callback):
     """Loss and error over an epoch's training batches, and the time of its steps.
 
@@ -123,20 +130,15 @@ class EpochReport(Callback):
         self.recipe = recipe
 
     def _before_train(self):
-        print(
-            "{:>9} {:>6}  {:>7} {:>7}  {:>7} {:>7}  {:>8} {:>8} {:>9}".format(
-                "epoch", "lr", "train", "error", "test", "error", "images/s", "seconds", "left"
-            ),
-            flush=True,
-        )
+        print(HEADER, flush=True)
         self._start = time.perf_counter()
 
     def _trigger_epoch(self):
-        row = dict(
-            epoch=self.epoch_num,
-            global_step=self.global_step,
-            learning_rate=self.recipe.learning_rate_at(self.epoch_num),
-        )
+        row = {
+            "epoch": self.epoch_num,
+            "global_step": self.global_step,
+            "learning_rate": self.recipe.learning_rate_at(self.epoch_num),
+        }
         row.update(self.meter.results())
         row.update(self.test_set.evaluate())
         check_finite("test", row["test_loss"], self)
@@ -148,24 +150,16 @@ class EpochReport(Callback):
     def _print(self, row):
         done = self.epoch_num - self.trainer.starting_epoch + 1
         left = (time.perf_counter() - self._start) / done * (self.recipe.epochs - self.epoch_num)
-        print(
-            "{:>9} {:>6.4g}  {:>7.4f} {:>6.2f}%  {:>7.4f} {:>6.2f}%  {:>8.0f} {:>8.1f} {:>9}".format(
-                "{}/{}".format(self.epoch_num, self.recipe.epochs),
-                row["learning_rate"],
-                row["train_loss"],
-                100 * row["train_error"],
-                row["test_loss"],
-                100 * row["test_error"],
-                row["images_per_second"],
-                row["epoch_seconds"],
-                tqdm.format_interval(left),
-            ),
-            flush=True,
+        shown = dict(
+            row,
+            of="{epoch}/{epochs}".format(epoch=self.epoch_num, epochs=self.recipe.epochs),
+            left=tqdm.format_interval(left),
         )
+        print(LINE.format(**shown), flush=True)
 
 
 class Progress(Callback):
-    """Within an epoch: a bar with images/s and ETA on a terminal, a plain line now and then else."""
+    """Within an epoch: a bar with images/s and ETA on a terminal, elsewhere a line now and then."""
 
     def __init__(self, batch_size: int):
         self.batch_size = batch_size

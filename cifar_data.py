@@ -15,6 +15,7 @@ import os
 import pickle
 import tarfile
 import time
+import zlib
 from collections import namedtuple
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -123,7 +124,7 @@ def _say_if_unofficial(name, split, images):
 def _find(name: str, directory: str) -> Tuple[Layout, ReadFile]:
     """The first layout of `name` that `directory` (or an archive given in its place) holds."""
     if not os.path.exists(directory):
-        raise UserError("--dataset_dir {} does not exist".format(directory))
+        raise UserError("--dataset_dir {} does not exist; accepted: a folder".format(directory))
     for layout in LAYOUTS[name]:
         archive = os.path.join(directory, layout.archive) if layout.archive else None
         if os.path.isfile(directory) and os.path.basename(directory) == layout.archive:
@@ -162,7 +163,7 @@ def _archive_reader(path: str, layout: Layout) -> ReadFile:
                 file = os.path.basename(member.name)
                 if member.isfile() and file in wanted:
                     contents[file] = archive.extractfile(member).read()
-    except (tarfile.TarError, EOFError, OSError, ValueError) + _COMPRESSION_ERRORS as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
         raise UserError("{} can't be unpacked: {}".format(path, error or type(error).__name__))
 
     def read(file):
@@ -171,15 +172,6 @@ def _archive_reader(path: str, layout: Layout) -> ReadFile:
         return contents[file]
 
     return read
-
-
-def _compression_errors():
-    import zlib
-
-    return (zlib.error,)
-
-
-_COMPRESSION_ERRORS = _compression_errors()
 
 
 def _read_part(layout, read_file, file, classes, verify) -> Optional[ImageSet]:
@@ -506,8 +498,7 @@ def training_batches(
     """Batches without end: the first `steps` of each epoch, from `first_epoch` on."""
     for epoch in itertools.count(first_epoch):
         batches = training_epoch(data, batch_size, seed, epoch, mirror)
-        for batch in itertools.islice(batches, steps):
-            yield batch
+        yield from itertools.islice(batches, steps)
 
 
 def test_batches(data: ImageSet, batch_size: int) -> Iterator[Tuple[Batch, int]]:

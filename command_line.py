@@ -7,6 +7,7 @@ TensorFlow takes its seconds to start.
 import argparse
 import dataclasses
 import os
+import sys
 from typing import Callable, List, Optional, Sequence, Tuple
 
 import recipes
@@ -60,8 +61,6 @@ class Parser(argparse.ArgumentParser):
         )
 
     def parse_args(self, args=None, namespace=None):
-        import sys
-
         args = sys.argv[1:] if args is None else args
         return super().parse_args([_underscored(arg) for arg in args], namespace)
 
@@ -130,6 +129,14 @@ def whole_numbers(minimum: int) -> Callable[[str], Tuple[int, ...]]:
         return numbers
 
     return convert
+
+
+def device_ids(text: str) -> Tuple[int, ...]:
+    """Different whole numbers separated by commas."""
+    ids = whole_numbers(0)(text)
+    if len(set(ids)) < len(ids):
+        raise argparse.ArgumentTypeError("{!r}; accepted: each device once".format(text))
+    return ids
 
 
 def directory_name(text: str) -> str:
@@ -248,7 +255,7 @@ def training_parser() -> Parser:
     run.add_argument(
         "--seed", type=whole(0, MAX_SEED), metavar="N", help="of weights, order, crops [0]"
     )
-    run.add_argument("-g", "--gpu", type=whole_numbers(0), metavar="IDS", help="GPUs, e.g. 0,1")
+    run.add_argument("-g", "--gpu", type=device_ids, metavar="IDS", help="GPUs, e.g. 0,1")
     run.add_argument("--load", metavar="CHECKPOINT", help="take the weights from there")
     run.add_argument("--log_dir", metavar="ROOT", help="root of run directories [train_log]")
     run.add_argument(
@@ -327,8 +334,6 @@ def recipe_from(args) -> Recipe:
         "drops": _drops(recipe, getattr(args, "drop_1", None), getattr(args, "drop_2", None)),
     }
     recipe = dataclasses.replace(recipe, **_given(changes))
-    if recipe.dataset not in CLASSES:
-        recipes.check(recipe)
     config = _config_from(args, recipe)
     if config != dataclasses.replace(recipe.config, classes=config.classes):
         recipe = dataclasses.replace(

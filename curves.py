@@ -13,7 +13,7 @@ def plot_curves(runs: Dict[str, List[Row]], title: str, path: str) -> None:
     # Figure and canvas without pyplot: no window system is asked for, no state is left behind.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     figure = Figure(figsize=(10, 4.2), dpi=110)
     FigureCanvasAgg(figure)
@@ -35,6 +35,7 @@ def plot_curves(runs: Dict[str, List[Row]], title: str, path: str) -> None:
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_formatter(FuncFormatter("{:g}".format))
         axes.grid(True, which="both", alpha=0.25)
         axes.legend()
     figure.suptitle(title)

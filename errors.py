@@ -20,6 +20,13 @@ class RunFailed(Exception):
     """The work was well asked for and broke on the way; what was saved so far is usable."""
 
 
+def require(condition: bool, field: str, value: object, accepted: str) -> None:
+    """Raise UserError about the value of a field unless `condition` holds."""
+    if not condition:
+        shown = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else value
+        raise UserError("`{}` is {}; accepted: {}".format(field, shown, accepted))
+
+
 def exit_code_of(command: Callable[[], None]) -> int:
     """Run `command` and turn what it raises into one line on stderr and an exit code."""
     try:

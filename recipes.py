@@ -9,7 +9,7 @@ import dataclasses
 from collections import OrderedDict
 from typing import Optional, Tuple
 
-from errors import UserError
+from errors import UserError, require
 from sparsenet_config import SparseNetConfig
 
 CLASSES = OrderedDict([("digits", 10), ("c10", 10), ("c100", 100), ("svhn", 10)])
@@ -75,27 +75,19 @@ class Recipe:
 
 def check(recipe: Recipe) -> None:
     """Raise UserError for a schedule or a data set that no run can have."""
-
-    def require(condition, field, value, accepted):
-        if not condition:
-            raise UserError("`{}` is {}; accepted: {}".format(field, value, accepted))
-
-    require(recipe.dataset in CLASSES, "dataset", recipe.dataset, ", ".join(CLASSES))
-    require(
-        recipe.normalize in NORMALIZATIONS,
-        "normalize", recipe.normalize, ", ".join(NORMALIZATIONS),
-    )  # fmt: skip
-    for field in ("batch_size", "epochs"):
-        value = getattr(recipe, field)
-        require(value >= 1, field, value, "a whole number of at least 1")
-    rate, decay = recipe.learning_rate, recipe.weight_decay
-    require(0 < rate < float("inf"), "learning_rate", rate, "a number above 0")
-    require(0 <= decay < float("inf"), "weight_decay", decay, "a number of at least 0")
-    epochs = [epoch for epoch, _ in recipe.drops]
-    require(
-        all(a < b for a, b in zip([0] + epochs, epochs)),
-        "drops", ",".join(map(str, epochs)), "epochs of at least 1, each later than the one before",
-    )  # fmt: skip
+    infinite = float("inf")
+    drops = [epoch for epoch, _ in recipe.drops]
+    in_order = all(a < b for a, b in zip([0] + drops, drops))
+    for field, is_accepted, accepted in [
+        ("dataset", recipe.dataset in CLASSES, ", ".join(CLASSES)),
+        ("normalize", recipe.normalize in NORMALIZATIONS, ", ".join(NORMALIZATIONS)),
+        ("batch_size", recipe.batch_size >= 1, "a whole number of at least 1"),
+        ("epochs", recipe.epochs >= 1, "a whole number of at least 1"),
+        ("learning_rate", 0 < recipe.learning_rate < infinite, "a number above 0"),
+        ("weight_decay", 0 <= recipe.weight_decay < infinite, "a number of at least 0"),
+    ]:
+        require(is_accepted, field, getattr(recipe, field), accepted)
+    require(in_order, "drops", drops, "epochs of at least 1, each later than the one before")
 
 
 def to_dict(recipe: Recipe) -> dict:
@@ -168,8 +160,8 @@ RECIPES = OrderedDict(
             "digits",
             SparseNetConfig(layers=(4, 4, 4), growth_rate=(12, 12, 12)),
             dataset="digits",
-            epochs=12,
-            drops=((8, 10.0), (11, 100.0)),
+            epochs=30,
+            drops=((20, 10.0), (27, 100.0)),
             source="not published: the small network of the quickstart",
         ),
     ]

@@ -13,7 +13,7 @@ import dataclasses
 from collections import OrderedDict
 from typing import Dict, Iterator, NamedTuple, Optional, Tuple
 
-from errors import UserError
+from errors import require
 
 FETCHES = ("sparse", "dense", "plain")
 UNITS = ("single", "bottleneck")
@@ -51,40 +51,26 @@ class SparseNetConfig:
     classes: int = 10
 
     def __post_init__(self):
-        _require(len(self.layers) > 0, "layers", self.layers, "one number or more")
-        _require(all(n >= 1 for n in self.layers), "layers", self.layers, "numbers of at least 1")
-        _require(
-            all(k >= 1 for k in self.growth_rate),
-            "growth_rate", self.growth_rate, "numbers of at least 1",
-        )  # fmt: skip
-        _require(
-            len(self.growth_rate) == len(self.layers),
-            "growth_rate", self.growth_rate,
-            "one number, or one for each of the {} blocks".format(len(self.layers)),
-        )  # fmt: skip
-        _require(self.fetch in FETCHES, "fetch", self.fetch, ", ".join(FETCHES))
-        _require(self.base >= 2, "base", self.base, "a whole number of at least 2")
-        _require(self.unit in UNITS, "unit", self.unit, ", ".join(UNITS))
-        _require(
-            0 < self.compression <= 1, "compression", self.compression, "above 0 and at most 1"
-        )
-        _require(0 <= self.dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
-        _require(
-            self.stem_channels is None or self.stem_channels >= 1,
-            "stem_channels", self.stem_channels, "a whole number of at least 1",
-        )  # fmt: skip
-        _require(self.classes >= 2, "classes", self.classes, "a whole number of at least 2")
+        blocks, stem = len(self.layers), self.stem_channels
+        per_block = "one number, or one for each of the {} blocks".format(blocks)
+        for field, is_accepted, accepted in [
+            ("layers", blocks >= 1 and min(self.layers) >= 1, "numbers of at least 1"),
+            ("growth_rate", len(self.growth_rate) == blocks, per_block),
+            ("growth_rate", min(self.growth_rate, default=0) >= 1, "numbers of at least 1"),
+            ("fetch", self.fetch in FETCHES, ", ".join(FETCHES)),
+            ("base", self.base >= 2, "a whole number of at least 2"),
+            ("unit", self.unit in UNITS, ", ".join(UNITS)),
+            ("compression", 0 < self.compression <= 1, "above 0 and at most 1"),
+            ("dropout", 0 <= self.dropout < 1, "at least 0 and below 1"),
+            ("stem_channels", stem is None or stem >= 1, "a whole number of at least 1"),
+            ("classes", self.classes >= 2, "a whole number of at least 2"),
+        ]:
+            require(is_accepted, field, getattr(self, field), accepted)
 
     @property
     def stem_width(self) -> int:
         """Channels of conv0."""
         return 2 * self.growth_rate[0] if self.stem_channels is None else self.stem_channels
-
-
-def _require(condition: bool, field: str, value: object, accepted: str) -> None:
-    if not condition:
-        shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-        raise UserError("`{}` is {}; accepted: {}".format(field, shown, accepted))
 
 
 def fetch(config: SparseNetConfig, layer: int) -> Tuple[int, ...]:
@@ -143,8 +129,7 @@ def operations(config: SparseNetConfig) -> Iterator[tuple]:
         for layer in range(1, layers + 1):
             inputs = sum(widths[i] for i in fetch(config, layer))
             scope = "block{}/layer{}".format(block, layer - 1)
-            for operation in _unit_operations(config, scope, inputs, growth, size):
-                yield operation
+            yield from _unit_operations(config, scope, inputs, growth, size)
             widths.append(growth)
         channels = sum(widths[i] for i in fetch(config, layers + 1))
         if block < len(config.layers):

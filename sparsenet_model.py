@@ -31,7 +31,7 @@ from sparsenet_config import (
     transition_width,
 )
 
-BATCH_NORM = dict(momentum=0.9, epsilon=1e-5)
+BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
 MOMENTUM = 0.9
 
 LOGITS = "linear/output"

@@ -167,6 +167,7 @@ def continued(this: Run) -> Run:
 
 def open_records(this: Run) -> records.Table:
     """Make the run directory (or go on with it) and write what is known before the first step."""
+    logger_to_file_only()
     os.makedirs(this.directory, exist_ok=True)
     # Any action but asking on the terminal; the directory is new or to be continued.
     logger.set_logger_dir(this.directory, action="k")
@@ -294,7 +295,6 @@ def _output_of(command: List[str]) -> Optional[str]:
 def train(this: Run, table: records.Table) -> None:
     """Build the graph and run the epochs. Raises RunFailed where the loss is not finite."""
     recipe, settings = this.recipe, this.settings
-    logger_to_file_only()
     tf.set_random_seed(settings.seed)
     towers = len(this.platform.devices)
     model = SparseNet(
@@ -349,7 +349,7 @@ def make_callbacks(this: Run, table: records.Table, towers: int) -> list:
 
 
 def make_trainer(towers: int, aggregation: Optional[str] = None):
-    """The trainer for a number of devices; `aggregation` is tensorpack's mode of adding gradients."""
+    """The trainer for a number of devices; `aggregation`: how tensorpack adds their gradients."""
     if towers == 1:
         return SimpleTrainer()
     return SyncMultiGPUTrainerReplicated(list(range(towers)), mode=aggregation)
@@ -363,8 +363,7 @@ def make_input(this: Run, towers: int):
             this.data.train, this.recipe.batch_size, this.settings.seed,
             this.data.mirror, this.steps, this.first_epoch,
         ):  # fmt: skip
-            for part in zip(*(np.split(array, towers) for array in batch)):
-                yield part
+            yield from zip(*(np.split(array, towers) for array in batch))
 
     flow = DataFromGenerator(datapoints)
     return FeedInput(flow) if towers == 1 else QueueInput(flow)

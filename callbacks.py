@@ -12,7 +12,7 @@ from tensorpack.callbacks import Callback
 from tqdm import tqdm
 
 import cifar_data
-from checkpoints import CHECKPOINT_PREFIX
+from checkpoints import CHECKPOINT_PREFIX, checkpoints_of
 from errors import RunFailed
 from recipes import Recipe
 from run_directory import COLUMNS, GRAPH, Row, Table
@@ -208,8 +208,7 @@ class Checkpoints(Callback):
     """
 
     def __init__(self, directory: str, is_new_run: bool):
-        self.prefix = os.path.join(directory, CHECKPOINT_PREFIX)
-        self.graph_path = os.path.join(directory, GRAPH)
+        self.directory = directory
         self.is_new_run = is_new_run
 
     def _setup_graph(self):
@@ -221,14 +220,15 @@ class Checkpoints(Callback):
         self._first_saver = tf.train.Saver(variables, max_to_keep=1, save_relative_paths=True)
 
     def _before_train(self):
-        if self.is_new_run:
-            self._saver.export_meta_graph(self.graph_path, as_text=True)
+        if not self.is_new_run:
+            self._saver.recover_last_checkpoints(checkpoints_of(self.directory)[1:])
+        else:
+            self._saver.export_meta_graph(os.path.join(self.directory, GRAPH), as_text=True)
             self._save(self._first_saver)
 
     def _trigger_epoch(self):
         self._save(self._saver)
 
     def _save(self, saver):
-        saver.save(
-            self.trainer.sess, self.prefix, global_step=self.global_step, write_meta_graph=False
-        )
+        prefix = os.path.join(self.directory, CHECKPOINT_PREFIX)
+        saver.save(self.trainer.sess, prefix, self.global_step, write_meta_graph=False)

@@ -1,7 +1,7 @@
 """Checkpoints as arrays by name: found, looked at, read."""
 
 import os
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 from tf_stack import tf
 
@@ -13,17 +13,23 @@ from sparsenet_config import SparseNetConfig, variable_shapes
 CHECKPOINT_PREFIX = "model"
 
 
-def latest_checkpoint(directory: str) -> Optional[str]:
-    """Prefix of the newest checkpoint of a run directory that is there whole, or None."""
+def checkpoints_of(directory: str) -> List[str]:
+    """Prefixes of the checkpoints of a run directory that are there whole, oldest first."""
     steps = []
     for file in os.listdir(directory):
         stem, extension = os.path.splitext(file)
         prefix, _, step = stem.rpartition("-")
         if extension == ".index" and prefix == CHECKPOINT_PREFIX and step.isdigit():
             steps.append(int(step))
-    if not steps:
-        return None
-    return os.path.join(directory, "{}-{}".format(CHECKPOINT_PREFIX, max(steps)))
+    return [
+        os.path.join(directory, "{}-{}".format(CHECKPOINT_PREFIX, step)) for step in sorted(steps)
+    ]
+
+
+def latest_checkpoint(directory: str) -> Optional[str]:
+    """Prefix of the newest checkpoint of a run directory, or None."""
+    found = checkpoints_of(directory)
+    return found[-1] if found else None
 
 
 def find_checkpoint(path: str) -> str:

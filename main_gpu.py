@@ -5,6 +5,7 @@ python ./main_gpu.py --dataset c10 --dataset_dir DIR --fetch sparse --depth 100 
 """
 
 import supported_python  # noqa: F401, I001  (first: it refuses a Python that can't go on)
+import os
 import sys
 
 from command_line import parse
@@ -30,7 +31,8 @@ def platform(settings):
     config = tf.ConfigProto(allow_soft_placement=True)
     if not present:
         return Platform("cpu", [describe_cpu()], config)
-    # Full float32 everywhere: what is compared across platforms has one precision.
+    # Same seed, same result; and full float32, since what is compared has to have one precision.
+    os.environ.setdefault("TF_CUDNN_DETERMINISTIC", "1")
     if hasattr(tf.config.experimental, "enable_tensor_float_32_execution"):
         tf.config.experimental.enable_tensor_float_32_execution(False)
     gpus = settings.gpus or (0,)

@@ -5,7 +5,7 @@ interface: `conv0`, `block1/layer0/bn1`, ..., `transition1/conv1`, `bn_last`, `l
 names in checkpoints, and those of sparsenet_config.variable_shapes.
 """
 
-from typing import List
+from typing import List, Optional
 
 from tf_stack import tf
 
@@ -19,7 +19,6 @@ from tensorpack.models import (
     GlobalAvgPooling,
     regularize_cost,
 )
-from tensorpack.tfutils.common import get_global_step_var
 from tensorpack.tfutils.tower import get_current_tower_context
 
 from sparsenet_config import (
@@ -51,14 +50,16 @@ def bn_relu(name: str, x: tf.Tensor) -> tf.Tensor:
 
 
 class Dropout:
-    """Dropout whose masks are a function of (seed, global step, place in the network).
+    """Dropout whose masks are a function of (seed, step, device, place in the network).
 
     Masks of a stateful generator would be others after a run is continued, and on another stack.
+    `step` is fed with the batch: reading the global step would race with its increment.
     """
 
-    def __init__(self, rate: float, seed: int):
+    def __init__(self, rate: float, seed: int, step: Optional[tf.Tensor]):
         self.rate = rate if get_current_tower_context().is_training else 0.0
         self.seed = seed
+        self.step = step
         self.place = 0
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
@@ -66,10 +67,8 @@ class Dropout:
         if not self.rate:
             return x
         self.place += 1
-        step = tf.cast(get_global_step_var(), tf.int32)
-        tower = get_current_tower_context().index
-        stream = hash_seed(self.seed, self.place, tower)
-        uniform = tf.random.stateless_uniform(tf.shape(x), seed=tf.stack([stream, step]))
+        stream = hash_seed(self.seed, self.place, get_current_tower_context().index)
+        uniform = tf.random.stateless_uniform(tf.shape(x), seed=tf.stack([stream, self.step]))
         return x * tf.cast(uniform >= self.rate, x.dtype) / (1.0 - self.rate)
 
 
@@ -114,9 +113,8 @@ def transition(name: str, x: tf.Tensor, config: SparseNetConfig, dropout) -> tf.
         return AvgPooling("pool", x, 2)
 
 
-def network(x: tf.Tensor, config: SparseNetConfig, seed: int = 0) -> tf.Tensor:
+def network(x: tf.Tensor, config: SparseNetConfig, dropout: Dropout) -> tf.Tensor:
     """Normalised images [N, 32, 32, 3] -> logits [N, classes]."""
-    dropout = Dropout(config.dropout, seed)
     x = convolution("conv0", x, config.stem_width, 3)
     for index in range(len(config.layers)):
         x = block(x, config, index, dropout)
@@ -156,16 +154,17 @@ class SparseNet(ModelDesc):
         self.wrap_optimizer = wrap_optimizer
 
     def inputs(self):
-        """uint8 images [batch_size, 32, 32, 3] and int32 labels [batch_size]."""
+        """uint8 images [batch_size, 32, 32, 3] and int32 labels; with dropout, the step."""
         image_shape = (self.batch_size, IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS)
-        return [
-            tf.TensorSpec(image_shape, tf.uint8, "image"),
-            tf.TensorSpec((self.batch_size,), tf.int32, "label"),
-        ]
+        image = tf.TensorSpec(image_shape, tf.uint8, "image")
+        label = tf.TensorSpec((self.batch_size,), tf.int32, "label")
+        step = tf.TensorSpec((), tf.int32, "step")
+        return [image, label, step] if self.config.dropout else [image, label]
 
-    def build_graph(self, image: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+    def build_graph(self, image: tf.Tensor, label: tf.Tensor, step=None) -> tf.Tensor:
         """The cost of a step; names the tensors LOGITS, CROSS_ENTROPY and WRONG on its way."""
-        logits = network(self.normalize(image), self.config, self.seed)
+        dropout = Dropout(self.config.dropout, self.seed, step)
+        logits = network(self.normalize(image), self.config, dropout)
         cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label, logits=logits)
         cross_entropy = tf.identity(cross_entropy, CROSS_ENTROPY)
         prediction = tf.argmax(logits, axis=1, output_type=tf.int32)

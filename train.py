@@ -86,6 +86,9 @@ def run(settings: Settings, choose_platform: Callable[[Settings], Platform]) -> 
     table = open_records(this)
     try:
         train(this, table)
+    except KeyboardInterrupt:
+        print("\ncontinue with: --resume {}".format(this.directory))
+        raise
     finally:
         close_records(this, table)
     print_summary(this, table)
@@ -351,19 +354,27 @@ def make_callbacks(this: Run, table: records.Table, towers: int) -> list:
 def make_trainer(towers: int, aggregation: Optional[str] = None):
     """The trainer for a number of devices; `aggregation`: how tensorpack adds their gradients."""
     if towers == 1:
-        return SimpleTrainer()
-    return SyncMultiGPUTrainerReplicated(list(range(towers)), mode=aggregation)
+        trainer = SimpleTrainer()
+    else:
+        trainer = SyncMultiGPUTrainerReplicated(list(range(towers)), mode=aggregation)
+    # Ungated (tensorpack's default), TF 1.15 may update a kernel in place while the gradient of
+    # its layer's input is still being computed from it.
+    trainer.GATE_GRADIENTS = tf.train.Optimizer.GATE_OP
+    return trainer
 
 
 def make_input(this: Run, towers: int):
     """Placeholders for one device; for several a queue, of which each takes its part of a batch."""
 
     def datapoints():
-        for batch in cifar_data.training_batches(
+        batches = cifar_data.training_batches(
             this.data.train, this.recipe.batch_size, this.settings.seed,
             this.data.mirror, this.steps, this.first_epoch,
-        ):  # fmt: skip
-            yield from zip(*(np.split(array, towers) for array in batch))
+        )  # fmt: skip
+        for step, batch in enumerate(batches, start=(this.first_epoch - 1) * this.steps):
+            for part in zip(*(np.split(array, towers) for array in batch)):
+                # Dropout masks are a function of the step.
+                yield part + (step,) if this.recipe.config.dropout else part
 
     flow = DataFromGenerator(datapoints)
     return FeedInput(flow) if towers == 1 else QueueInput(flow)

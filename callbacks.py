@@ -8,6 +8,7 @@ import time
 from tf_stack import tf
 
 import numpy as np
+from google.protobuf import text_format
 from tensorpack.callbacks import Callback
 from tqdm import tqdm
 
@@ -15,7 +16,7 @@ import cifar_data
 from checkpoints import CHECKPOINT_PREFIX, checkpoints_of
 from errors import RunFailed
 from recipes import Recipe
-from run_directory import COLUMNS, GRAPH, Row, Table
+from run_directory import COLUMNS, GRAPH, Row, Table, write_whole
 from sparsenet_model import CROSS_ENTROPY, WRONG
 
 KEPT_CHECKPOINTS = 5
@@ -223,11 +224,18 @@ class Checkpoints(Callback):
         if not self.is_new_run:
             self._saver.recover_last_checkpoints(checkpoints_of(self.directory)[1:])
         else:
-            self._saver.export_meta_graph(os.path.join(self.directory, GRAPH), as_text=True)
+            self._write_graph()
             self._save(self._first_saver)
 
     def _trigger_epoch(self):
         self._save(self._saver)
+
+    def _write_graph(self):
+        """The graph as a text MetaGraphDef, without devices: it is to load on any machine."""
+        meta_graph = self._saver.export_meta_graph()
+        for node in meta_graph.graph_def.node:
+            node.device = ""
+        write_whole(os.path.join(self.directory, GRAPH), text_format.MessageToString(meta_graph))
 
     def _save(self, saver):
         prefix = os.path.join(self.directory, CHECKPOINT_PREFIX)

@@ -236,12 +236,15 @@ def summary_lines(rows: List[Row]) -> List[str]:
     ]
 
 
-def truncate_stats(directory: str, last_epoch: int) -> None:
-    """Drop what stats.json says of epochs after `last_epoch`, which will be run again."""
-    path = os.path.join(directory, STATS)
-    if not os.path.exists(path):
-        return
-    with open(path, encoding="utf-8") as stream:
-        entries = json.load(stream)
-    kept = [entry for entry in entries if entry.get("epoch_num", 0) <= last_epoch]
-    write_whole(path, json.dumps(kept))
+def write_stats(directory: str, rows: List[Row]) -> None:
+    """Make stats.json say what the table says, as tensorpack's JSONWriter writes it.
+
+    A run that was stopped may have saved a checkpoint and not yet the epoch's statistics, and
+    JSONWriter sets a file aside that does not end just before the epoch it starts with.
+    """
+    entries = []
+    for row in rows:
+        entry = {name: row[name] for name in COLUMNS[2:]}
+        entry.update(epoch_num=int(row["epoch"]), global_step=int(row["global_step"]))
+        entries.append(entry)
+    write_whole(os.path.join(directory, STATS), json.dumps(entries))

@@ -171,7 +171,10 @@ def continued(this: Run) -> Run:
 def open_records(this: Run) -> records.Table:
     """Make the run directory (or go on with it) and write what is known before the first step."""
     logger_to_file_only()
-    os.makedirs(this.directory, exist_ok=True)
+    try:
+        os.makedirs(this.directory, exist_ok=True)
+    except OSError as error:
+        raise UserError("run directory {}: {}".format(this.directory, error.strerror))
     # Any action but asking on the terminal; the directory is new or to be continued.
     logger.set_logger_dir(this.directory, action="k")
     path = records.table_path(this.directory, this.platform.name)
@@ -187,8 +190,9 @@ def open_records(this: Run) -> records.Table:
         dict(first_epoch=this.first_epoch, **describe_start(this))
     )
     records.write_record(this.directory, record)
-    records.truncate_stats(this.directory, this.first_epoch - 1)
-    return records.Table(path, title, keep_until=this.first_epoch - 1)
+    table = records.Table(path, title, keep_until=this.first_epoch - 1)
+    records.write_stats(this.directory, table.rows)
+    return table
 
 
 def close_records(this: Run, table: records.Table) -> None:

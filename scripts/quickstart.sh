@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Train a small SparseNet on scikit-learn's digits, in a virtual environment of the checkout.
+# Further arguments go to main_gpu.py.
+set -euo pipefail
+
+scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+checkout=$(dirname "$scripts")
+# shellcheck source=scripts/environment.sh
+source "$scripts/environment.sh"
+
+environment=$checkout/.venv
+python=$(find_modern_python)
+make_environment "$python" "$environment"
+install "$environment" "$checkout/requirements.txt"
+
+"$environment/bin/python" "$checkout/main_gpu.py" --recipe digits "$@"

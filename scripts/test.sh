@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Lint and the whole test suite, on the modern stack and, where a Python 3.7 is found, on the
+# TensorFlow 1.15 stack. Further arguments go to pytest.
+# With CI=true both stacks have to run.
+set -euo pipefail
+
+scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+checkout=$(dirname "$scripts")
+# shellcheck source=scripts/environment.sh
+source "$scripts/environment.sh"
+cd "$checkout"
+
+modern=$checkout/.venv
+legacy=$checkout/.venv-tf1
+
+set_up() {
+    make_environment "$1" "$2"
+    install "$2" "$checkout/requirements.txt"
+    install "$2" "$checkout/requirements-dev.txt"
+}
+
+modern_python=$(find_modern_python)
+legacy_python=$(find_legacy_python)
+if [ -z "$legacy_python" ] && [ "${CI:-}" = true ]; then
+    echo "error: no Python 3.7 found on the PATH or under pyenv, and CI runs both stacks" >&2
+    exit 1
+fi
+set_up "$modern_python" "$modern"
+if [ -n "$legacy_python" ]; then
+    set_up "$legacy_python" "$legacy"
+    export SPARSENET_LEGACY_PYTHON=$legacy/bin/python
+fi
+
+echo "== lint"
+"$modern/bin/ruff" format --check .
+"$modern/bin/ruff" check .
+"$modern/bin/shellcheck" scripts/*.sh .ci/run
+
+failed=0
+run_tests() {
+    echo "== tests: $("$1/bin/python" -c "from tf_stack import VERSION; import sys; \
+print('Python %d.%d' % sys.version_info[:2], 'with TensorFlow', VERSION)")"
+    "$1/bin/python" -m pytest "${@:2}" || failed=1
+}
+
+run_tests "$modern" "$@"
+if [ -n "$legacy_python" ]; then
+    run_tests "$legacy" "$@"
+    echo "== both stacks ran"
+else
+    echo "== only the modern stack ran: no Python 3.7 found on the PATH or under pyenv"
+fi
+exit "$failed"

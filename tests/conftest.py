@@ -1,0 +1,97 @@
+"""Fixtures: the launcher as a person runs it, and small data in the official layouts."""
+
+import os
+import pickle
+import subprocess
+import sys
+import tarfile
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+SHARED_DATA = CHECKOUT.parent / "shared" / "data"
+
+# A recipe that trains in seconds, and more than one epoch of it.
+TINY = ["--recipe", "digits", "--depth", "7", "--subset", "320"]
+SCHEDULE = ["--max_epoch", "3", "--drop_1", "1", "--drop_2", "2"]
+
+Result = namedtuple("Result", "code out err")
+
+
+def run_python(*arguments, cwd=CHECKOUT, python=sys.executable, env=None):
+    """Run a command of the checkout and return its exit code and what it printed."""
+    done = subprocess.run(
+        [str(python)] + [str(a) for a in arguments],
+        cwd=str(cwd),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=dict(os.environ, **(env or {})),
+    )
+    return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def launch(*arguments, **options):
+    """Run main_gpu.py."""
+    return run_python(CHECKOUT / "main_gpu.py", *arguments, **options)
+
+
+def assert_refused(result, *words):
+    """Exit code 2, nothing on stdout, one line on stderr, and each of `words` in it."""
+    assert result.code == 2, result
+    assert result.err.startswith("error: "), result
+    assert result.err.count("\n") == 1, result
+    for word in words:
+        assert word in result.err, result
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """The directory of a run of three epochs, made by the launcher."""
+    root = tmp_path_factory.mktemp("runs")
+    result = launch(*TINY, *SCHEDULE, "--log_dir", root, "--name", "run")
+    assert result.code == 0, result
+    return root / "run"
+
+
+def random_set(count, classes, seed):
+    """uint8 planes [N, 3072] and labels, each class as often as can be."""
+    stream = np.random.RandomState(seed)
+    planes = stream.randint(0, 256, (count, 3072)).astype(np.uint8)
+    return planes, (np.arange(count) % classes)
+
+
+def write_python_layout(folder, count=20, protocol=2):
+    """A small CIFAR-10 in the python layout; returns the planes and labels of data_batch_1."""
+    folder.mkdir(parents=True, exist_ok=True)
+    first = None
+    for index, name in enumerate(["data_batch_{}".format(i) for i in range(1, 6)] + ["test_batch"]):
+        planes, labels = random_set(count, 10, index)
+        first = first or (planes, labels)
+        batch = {b"data": planes, b"labels": labels.tolist(), b"batch_label": b"synthetic"}
+        (folder / name).write_bytes(pickle.dumps(batch, protocol))
+    return first
+
+
+def write_binary_layout(folder, count=20):
+    """The same small CIFAR-10 in the binary layout."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ["data_batch_{}.bin".format(i) for i in range(1, 6)] + ["test_batch.bin"]
+    for index, name in enumerate(names):
+        planes, labels = random_set(count, 10, index)
+        records = np.concatenate([labels.astype(np.uint8)[:, None], planes], axis=1)
+        (folder / name).write_bytes(records.tobytes())
+
+
+@pytest.fixture(scope="session")
+def cifar_subset(tmp_path_factory):
+    """Folder with 2,000 + 1,000 real CIFAR-10 images in the binary layout."""
+    archive = SHARED_DATA / "cifar10_subset.tar.gz"
+    if not archive.exists():
+        pytest.skip("the CIFAR-10 subset is not here: {}".format(archive.name))
+    folder = tmp_path_factory.mktemp("cifar_subset")
+    with tarfile.open(str(archive)) as stream:
+        stream.extractall(str(folder))
+    return folder

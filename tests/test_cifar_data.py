@@ -1,0 +1,391 @@
+import os
+import pickle
+import shutil
+import tarfile
+
+import numpy as np
+import pytest
+from conftest import (
+    CHECKOUT,
+    SHARED_DATA,
+    assert_refused,
+    random_set,
+    run_python,
+    write_binary_layout,
+    write_python_layout,
+)
+from scipy.io import savemat
+
+import cifar_data
+from cifar_data import ImageSet
+from errors import UserError
+
+
+def images_of(planes):
+    return planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+
+
+# Layouts -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", [2, 4, pickle.HIGHEST_PROTOCOL])
+def test_python_layout(tmp_path, protocol, capsys):
+    planes, labels = write_python_layout(tmp_path / "cifar-10-batches-py", protocol=protocol)
+    data = cifar_data.load("c10", str(tmp_path))
+    assert np.array_equal(data.train.images[:20], images_of(planes))
+    assert np.array_equal(data.train.labels[:20], labels)
+    assert data.train.images.shape == (100, 32, 32, 3)
+    assert data.test.images.shape == (20, 32, 32, 3)
+    assert data.train.images.dtype == np.uint8 and data.train.labels.dtype == np.int32
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and "100 training images" in said[0] and "20 test images" in said[1]
+
+
+def test_all_layouts_of_the_same_images_are_the_same(tmp_path):
+    write_python_layout(tmp_path / "a" / "cifar-10-batches-py")
+    write_binary_layout(tmp_path / "b" / "cifar-10-batches-bin")
+    for kind, source in [("python", "a/cifar-10-batches-py"), ("binary", "b/cifar-10-batches-bin")]:
+        target = tmp_path / kind
+        target.mkdir()
+        with tarfile.open(str(target / "cifar-10-{}.tar.gz".format(kind)), "w:gz") as archive:
+            archive.add(str(tmp_path / source), arcname=os.path.basename(source))
+    places = ["a", "a/cifar-10-batches-py", "b", "b/cifar-10-batches-bin", "python", "binary",
+              "binary/cifar-10-binary.tar.gz"]  # fmt: skip
+    loaded = [cifar_data.load("c10", str(tmp_path / place)) for place in places]
+    for other in loaded[1:]:
+        for split in ("train", "test"):
+            for part in ("images", "labels"):
+                assert np.array_equal(
+                    getattr(getattr(loaded[0], split), part), getattr(getattr(other, split), part)
+                )
+
+
+def test_cifar100_reads_fine_labels(tmp_path):
+    planes, fine = random_set(200, 100, 0)
+    coarse = fine // 5
+    python, binary = tmp_path / "cifar-100-python", tmp_path / "cifar-100-binary"
+    python.mkdir()
+    binary.mkdir()
+    for name in ("train", "test"):
+        batch = {"data": planes, "fine_labels": fine.tolist(), "coarse_labels": coarse.tolist()}
+        (python / name).write_bytes(pickle.dumps(batch, 2))
+        records = np.concatenate([coarse[:, None], fine[:, None], planes], axis=1)
+        (binary / (name + ".bin")).write_bytes(records.astype(np.uint8).tobytes())
+    for folder in (python, binary):
+        data = cifar_data.load("c100", str(folder))
+        assert np.array_equal(data.train.labels, fine)
+        assert np.array_equal(data.test.images, images_of(planes))
+        assert data.classes == 100
+
+
+def write_svhn(folder, name, count, first_label=1):
+    stream = np.random.RandomState(count)
+    labels = (np.arange(count) + first_label - 1) % 10 + 1
+    images = stream.randint(0, 256, (32, 32, 3, count)).astype(np.uint8)
+    savemat(str(folder / name), {"X": images, "y": labels.astype(np.uint8)[:, None]})
+    return images.transpose(3, 0, 1, 2), labels % 10
+
+
+def test_svhn_with_and_without_extra(tmp_path):
+    train, labels = write_svhn(tmp_path, "train_32x32.mat", 30)
+    write_svhn(tmp_path, "test_32x32.mat", 10)
+    data = cifar_data.load("svhn", str(tmp_path))
+    assert np.array_equal(data.train.images, train)
+    assert np.array_equal(data.train.labels, labels)  # 10 is the digit zero
+    assert not data.mirror
+    extra, _ = write_svhn(tmp_path, "extra_32x32.mat", 40)
+    assert np.array_equal(cifar_data.load("svhn", str(tmp_path)).train.images[30:], extra)
+
+
+def test_real_svhn_digits(tmp_path):
+    source = SHARED_DATA / "svhn_train_32x32_first1083.mat"
+    if not source.exists():
+        pytest.skip("the SVHN digits are not here: {}".format(source.name))
+    for name in ("train_32x32.mat", "test_32x32.mat"):
+        shutil.copy(str(source), str(tmp_path / name))
+    data = cifar_data.load("svhn", str(tmp_path))
+    assert data.train.images.shape == (1083, 32, 32, 3)
+    assert set(data.train.labels) == set(range(10))
+
+
+def test_real_cifar_subset(cifar_subset):
+    data = cifar_data.load("c10", str(cifar_subset))
+    assert np.bincount(data.train.labels).tolist() == [200] * 10
+    assert np.bincount(data.test.labels).tolist() == [100] * 10
+
+
+def test_digits_are_the_same_everywhere():
+    data = cifar_data.load("digits", None)
+    assert len(data.train.labels) == 1437 and len(data.test.labels) == 360
+    # Stratified: each class has its share of the test set, to the nearest image.
+    shares = np.bincount(data.test.labels) / np.bincount(
+        np.concatenate([data.train.labels, data.test.labels])
+    )
+    assert abs(shares - 360 / 1797).max() < 0.004
+    # The split of the other stack, which has another scikit-learn.
+    assert cifar_data.fingerprint(data.test)["sha256"].startswith(DIGITS_TEST_SHA256)
+
+
+DIGITS_TEST_SHA256 = "0468ad2fa8dfe13a46cf7f016b13e4a3"
+
+
+# Bad data --------------------------------------------------------------------------------------
+
+
+def refused(folder, *words, name="c10"):
+    with pytest.raises(UserError) as error:
+        cifar_data.load(name, str(folder))
+    for word in words:
+        assert word in str(error.value), error.value
+
+
+def test_missing_and_empty_directories(tmp_path):
+    refused(tmp_path / "nowhere", "nowhere", "does not exist")
+    refused(tmp_path, str(tmp_path), "data_batch_1")
+    refused(tmp_path, "train_32x32.mat", name="svhn")
+    with pytest.raises(UserError, match="--dataset_dir"):
+        cifar_data.load("c10", None)
+
+
+@pytest.mark.parametrize("file", ["data_batch_3", "test_batch"])
+def test_a_missing_file_is_named(tmp_path, file):
+    write_python_layout(tmp_path)
+    (tmp_path / file).unlink()
+    refused(tmp_path, file, "missing")
+
+
+@pytest.mark.parametrize("cut", [1, 3072])
+def test_truncated_binary_file(tmp_path, cut):
+    write_binary_layout(tmp_path)
+    path = tmp_path / "data_batch_2.bin"
+    path.write_bytes(path.read_bytes()[:-cut])
+    refused(tmp_path, "data_batch_2.bin", "3073")
+
+
+def test_empty_binary_file(tmp_path):
+    write_binary_layout(tmp_path)
+    (tmp_path / "test_batch.bin").write_bytes(b"")
+    refused(tmp_path, "test_batch.bin", "0 bytes")
+
+
+def test_label_out_of_range(tmp_path):
+    write_binary_layout(tmp_path / "bin")
+    path = tmp_path / "bin" / "data_batch_1.bin"
+    content = bytearray(path.read_bytes())
+    content[3073 * 4] = 10
+    path.write_bytes(bytes(content))
+    refused(tmp_path / "bin", "data_batch_1.bin", "image 4 has label 10", "0 to 9")
+    write_python_layout(tmp_path / "py")
+    batch = {"data": np.zeros((3, 3072), np.uint8), "labels": [0, -1, 2]}
+    (tmp_path / "py" / "test_batch").write_bytes(pickle.dumps(batch, 2))
+    refused(tmp_path / "py", "test_batch", "image 1 has label -1")
+
+
+@pytest.mark.parametrize(
+    "batch, word",
+    [
+        ({"labels": [0]}, "data"),
+        ({"data": np.zeros((1, 3072), np.uint8)}, "labels"),
+        ({"data": np.zeros((1, 3071), np.uint8), "labels": [0]}, "3072"),
+        ({"data": np.zeros((1, 3072), np.float32), "labels": [0]}, "uint8"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [0]}, "labels"),
+        ({"data": np.zeros((1, 3072), np.uint8), "labels": ["cat"]}, "labels"),
+        ({"data": np.zeros((0, 3072), np.uint8), "labels": []}, "data"),
+        ([1, 2], "python layout"),
+    ],
+)
+def test_python_files_with_other_content(tmp_path, batch, word):
+    write_python_layout(tmp_path)
+    (tmp_path / "data_batch_5").write_bytes(pickle.dumps(batch, 2))
+    refused(tmp_path, "data_batch_5", word)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 3000])
+def test_truncated_python_file(tmp_path, keep):
+    write_python_layout(tmp_path)
+    path = tmp_path / "data_batch_4"
+    path.write_bytes(path.read_bytes()[:keep])
+    refused(tmp_path, "data_batch_4")
+
+
+class Intruder:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def test_a_crafted_pickle_does_not_run_code(tmp_path):
+    write_python_layout(tmp_path)
+    marker = tmp_path / "intruder-was-here"
+    batch = {"data": Intruder("touch '{}'".format(marker)), "labels": [0]}
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps(batch, 2))
+    refused(tmp_path, "data_batch_1", "system")
+    assert not marker.exists()
+
+
+def test_truncated_archive(tmp_path):
+    write_binary_layout(tmp_path / "cifar-10-batches-bin")
+    archive = tmp_path / "out" / "cifar-10-binary.tar.gz"
+    archive.parent.mkdir()
+    with tarfile.open(str(archive), "w:gz") as stream:
+        stream.add(str(tmp_path / "cifar-10-batches-bin"), arcname="cifar-10-batches-bin")
+    content = archive.read_bytes()
+    archive.write_bytes(content[: len(content) // 2])
+    refused(tmp_path / "out", "cifar-10-binary.tar.gz")
+    archive.write_bytes(b"not an archive")
+    refused(tmp_path / "out", "cifar-10-binary.tar.gz")
+
+
+def test_svhn_of_another_kind(tmp_path):
+    write_svhn(tmp_path, "test_32x32.mat", 10)
+    (tmp_path / "train_32x32.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(200))
+    refused(tmp_path, "train_32x32.mat", name="svhn")
+    savemat(str(tmp_path / "train_32x32.mat"), {"X": np.zeros((3, 3), np.uint8), "y": [[1]]})
+    refused(tmp_path, "train_32x32.mat", "32, 32, 3", name="svhn")
+    images = np.zeros((32, 32, 3, 2), np.uint8)
+    savemat(str(tmp_path / "train_32x32.mat"), {"X": images, "y": [[1], [11]]})
+    refused(tmp_path, "image 1 has label 11", "1 to 10", name="svhn")
+
+
+def test_official_size_needs_the_official_md5(tmp_path, monkeypatch):
+    """With the table's size and MD5 set to those of a small file: one changed byte is found."""
+    import hashlib
+
+    write_python_layout(tmp_path)
+    path = tmp_path / "data_batch_1"
+    content = path.read_bytes()
+    layout = cifar_data.LAYOUTS["c10"][0]
+    official = {"data_batch_1": (len(content), hashlib.md5(content).hexdigest())}
+    changed = (layout._replace(official=official),)
+    monkeypatch.setitem(cifar_data.LAYOUTS, "c10", changed)
+    cifar_data.load("c10", str(tmp_path))
+    path.write_bytes(content[:500] + bytes([content[500] ^ 1]) + content[501:])
+    refused(tmp_path, "data_batch_1", "MD5", "--no_verify")
+    cifar_data.load("c10", str(tmp_path), verify=False)
+
+
+# Normalisation -------------------------------------------------------------------------------
+
+
+def test_channel_constants_are_mean_and_deviation():
+    images = np.random.RandomState(0).randint(0, 256, (50, 32, 32, 3)).astype(np.uint8)
+    constants = cifar_data.normalization_constants(images, "channel")
+    assert np.allclose(constants["mean"], images.mean(axis=(0, 1, 2), dtype=np.float64))
+    assert np.allclose(constants["std"], images.std(axis=(0, 1, 2), dtype=np.float64))
+
+
+def test_pixel_mean_constants():
+    images = np.random.RandomState(0).randint(0, 256, (50, 32, 32, 3)).astype(np.uint8)
+    constants = cifar_data.normalization_constants(images, "pixel_mean")
+    assert np.allclose(constants["mean"], images.mean(axis=0, dtype=np.float64))
+    assert constants["std"] == 255
+
+
+def test_a_colour_without_spread_is_not_divided_by_zero():
+    images = np.full((2, 32, 32, 3), 7, np.uint8)
+    assert cifar_data.normalization_constants(images, "channel")["std"] == [1.0] * 3
+
+
+# Batches -------------------------------------------------------------------------------------
+
+
+def coordinates_set(count):
+    """Images whose pixels tell where they came from: (index, row, column), none of them black."""
+    images = np.zeros((count, 32, 32, 3), np.uint8)
+    images[..., 0] = np.arange(count)[:, None, None] + 1
+    images[..., 1] = np.arange(32)[None, :, None] + 1
+    images[..., 2] = np.arange(32)[None, None, :] + 1
+    return ImageSet(images, np.arange(count, dtype=np.int32))
+
+
+def test_every_image_is_a_crop_of_its_padded_original():
+    data = coordinates_set(100)
+    seen, offsets, mirrors = [], set(), 0
+    for batch in cifar_data.training_epoch(data, 10, seed=3, epoch=1, mirror=True):
+        for image, label in zip(batch.images, batch.labels):
+            seen.append(int(label))
+            padded = np.pad(data.images[label], ((4, 4), (4, 4), (0, 0)), "constant")
+            matches = [
+                (row, column, flip)
+                for row in range(9)
+                for column in range(9)
+                for flip in (1, -1)
+                if np.array_equal(image, padded[row : row + 32, column : column + 32][:, ::flip])
+            ]
+            assert len(matches) == 1
+            offsets.add(matches[0][:2])
+            mirrors += matches[0][2] == -1
+    assert sorted(seen) == list(range(100))
+    assert seen != sorted(seen)
+    assert len(offsets) > 40
+    assert 25 < mirrors < 75
+
+
+def test_without_mirror_no_image_is_mirrored():
+    data = coordinates_set(40)
+    for batch in cifar_data.training_epoch(data, 10, seed=0, epoch=1, mirror=False):
+        columns = batch.images[:, 16, :, 2].astype(int)
+        inside = columns[:, 4:28]
+        assert (np.diff(inside, axis=1) == 1).all()
+
+
+def test_batches_depend_on_seed_epoch_and_index_alone():
+    data = coordinates_set(50)
+
+    def stream(seed, first_epoch, count):
+        batches = cifar_data.training_batches(data, 8, seed, True, 5, first_epoch)
+        return np.stack([next(batches).images for _ in range(count)])
+
+    whole = stream(0, 1, 15)
+    assert np.array_equal(whole, stream(0, 1, 15))
+    assert np.array_equal(whole[5:], stream(0, 2, 10))  # five steps an epoch
+    assert not np.array_equal(whole, stream(1, 1, 15))
+    assert not np.array_equal(whole[:5], whole[5:10])
+
+
+def test_batches_are_their_own_copies():
+    data = coordinates_set(20)
+    batches = list(cifar_data.training_epoch(data, 5, 0, 1, True))
+    again = list(cifar_data.training_epoch(data, 5, 0, 1, True))
+    for one, other in zip(batches, again):
+        assert np.array_equal(one.images, other.images)
+        assert one.images.flags.c_contiguous
+
+
+def test_the_same_batches_on_every_stack():
+    batch = next(cifar_data.training_epoch(coordinates_set(50), 8, seed=5, epoch=7, mirror=True))
+    assert batch.labels.tolist() == BATCH_LABELS
+
+
+BATCH_LABELS = [26, 40, 28, 2, 44, 38, 5, 30]
+
+
+@pytest.mark.parametrize("count, batch", [(10, 5), (10, 4), (3, 8)])
+def test_test_batches_hold_every_image_once(count, batch):
+    data = coordinates_set(count)
+    labels = []
+    for (images, batch_labels), valid in cifar_data.test_batches(data, batch):
+        assert images.shape == (batch, 32, 32, 3) and batch_labels.shape == (batch,)
+        assert np.array_equal(images[:valid], data.images[batch_labels[:valid]])
+        labels.extend(batch_labels[:valid])
+    assert labels == list(range(count))
+
+
+# The speed test ------------------------------------------------------------------------------
+
+
+def test_speed_test_prints_images_per_second(tmp_path):
+    write_binary_layout(tmp_path)
+    result = run_python(CHECKOUT / "cifar_data.py", "--dataset_dir", tmp_path, "--batch-size", "10")
+    assert result.code == 0, result
+    assert "images/s" in result.out.splitlines()[-1]
+
+
+def test_speed_test_refuses_what_it_can_not_read(tmp_path):
+    program = CHECKOUT / "cifar_data.py"
+    assert_refused(run_python(program, "--dataset_dir", tmp_path / "nowhere"), "nowhere")
+    write_binary_layout(tmp_path)
+    result = run_python(program, "--dataset_dir", tmp_path, "--batch_size", "101")
+    assert result.code == 2 and "101" in result.err

@@ -1,0 +1,134 @@
+import pytest
+from conftest import CHECKOUT, assert_refused, launch
+
+from command_line import parse
+from errors import UserError
+from recipes import RECIPES
+
+ORIGINAL = (
+    "--dataset c10 --dataset_dir DIR --fetch sparse --depth 100 --growth_rate 24 --batch_size 64 "
+    "--drop_1 150 --drop_2 225 --max_epoch 300"
+)
+
+
+def settings(command):
+    return parse(command.split())
+
+
+def test_the_original_command_is_the_papers_network():
+    recipe = settings(ORIGINAL).recipe
+    paper = RECIPES["sparsenet-100-24"]
+    assert recipe == paper
+    assert recipe.config.layers == (32, 32, 32)
+
+
+def test_the_originals_other_flags():
+    got = settings(
+        "-g 0,1 -d 40 -gr 12 --bottleneck 1 --compression 0.5 --dropout 0.2 --log-dir ROOT "
+        "--name N --load CKPT --data_url s3://a --train_url s3://b --fake"
+    )
+    config = got.recipe.config
+    assert got.gpus == (0, 1)
+    assert (config.layers, config.growth_rate) == ((6, 6, 6), (12, 12, 12))
+    assert (config.unit, config.compression, config.dropout) == ("bottleneck", 0.5, 0.2)
+    assert (got.log_dir, got.name, got.load) == ("ROOT", "N", "CKPT")
+    assert (got.data_url, got.train_url) == ("s3://a", "s3://b")
+
+
+@pytest.mark.parametrize("text", ["0", "1", "0.0", "1.0"])
+def test_compression_of_0_and_1_is_none(text):
+    assert settings("--fake --compression " + text).recipe.config.compression == 1
+
+
+def test_hyphens_and_underscores_are_the_same():
+    for flag in ("--batch-size", "--batch_size"):
+        assert settings("--fake {} 32".format(flag)).recipe.batch_size == 32
+        assert settings("--fake {}=32".format(flag)).recipe.batch_size == 32
+
+
+def test_flags_override_the_recipe():
+    got = settings("--recipe sparsenet-bc-100-24 --growth_rate 16,32,64 --learning_rate 0.2 --fake")
+    assert got.recipe.config.growth_rate == (16, 32, 64)
+    assert got.recipe.config.layers == (16, 16, 16)
+    assert got.recipe.learning_rate_at(151) == pytest.approx(0.02)
+    assert got.recipe.name == "sparsenet-bc-100-16-32-64"
+
+
+def test_bottleneck_alone_keeps_the_depth():
+    assert settings("--fake --bottleneck 1").recipe.config.layers == (16, 16, 16)
+
+
+def test_classes_come_from_the_data():
+    assert settings("--dataset c100 --fake").recipe.config.classes == 100
+    assert settings("--dataset svhn --fake").recipe.config.classes == 10
+
+
+def test_drops_beyond_the_last_epoch_are_fine():
+    assert settings("--fake --max_epoch 2").recipe.epochs == 2
+
+
+@pytest.mark.parametrize(
+    "command, value",
+    [
+        ("--recipe nothing", "nothing"),
+        ("--wings 2", "--wings"),
+        ("--depth 41", "41"),
+        ("--depth 100 --bottleneck 1 --depth 43", "43"),
+        ("--depth ten", "ten"),
+        ("--growth_rate 1,2", "1,2"),
+        ("--growth_rate 0", "0"),
+        ("--base 1", "1"),
+        ("--fetch half", "half"),
+        ("--drop_1 200 --drop_2 100", "200,100"),
+        ("--batch_size 0", "0"),
+        ("--max_epoch -1", "-1"),
+        ("--dropout 1", "1"),
+        ("--compression 1.5", "1.5"),
+        ("--compression nan", "nan"),
+        ("--learning_rate 0", "0"),
+        ("--learning_rate inf", "inf"),
+        ("--weight_decay=-1e-4", "-1e-4"),
+        ("--seed 4294967296", "4294967296"),
+        ("--gpu 0,0", "0,0"),
+        ("--gpu a", "a"),
+        ("--name a/b", "a/b"),
+        ("--dataset mnist", "mnist"),
+        ("--dep 40", "--dep"),
+    ],
+)
+def test_mistakes_name_the_value(command, value):
+    with pytest.raises(UserError) as error:
+        settings("--fake " + command)
+    assert value in str(error.value)
+
+
+def test_a_mistake_costs_one_line_and_nothing_is_written(tmp_path):
+    result = launch("--depth", "41", "--fake", cwd=tmp_path)
+    assert_refused(result, "41", "40 or 43")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_and_recipes_fit_a_terminal_and_name_their_defaults(tmp_path):
+    help_text = launch("--help", cwd=tmp_path, env={"COLUMNS": "80"})
+    assert help_text.code == 0
+    assert "sparsenet-100-24" in help_text.out
+    for group in ("network:", "data:", "schedule:", "run:"):
+        assert group in help_text.out
+    recipe_table = launch("--list-recipes", cwd=tmp_path)
+    assert recipe_table.code == 0
+    for name in RECIPES:
+        assert name in recipe_table.out
+    for line in (help_text.out + recipe_table.out).splitlines():
+        assert len(line) <= 80, line
+
+
+def test_an_unsupported_python_gets_one_sentence():
+    import supported_python
+
+    accepted = [v for v in [(2, 7)] + [(3, n) for n in range(5, 16)]
+                if supported_python.is_supported(v)]  # fmt: skip
+    assert accepted == [(3, 7), (3, 10), (3, 11), (3, 12), (3, 13)]
+    for name in ("supported_python.py", "main_gpu.py"):
+        # What an old Python has to be able to read before it can say so.
+        source = (CHECKOUT / name).read_text()
+        assert 'f"' not in source and "nonlocal" not in source

@@ -1,0 +1,47 @@
+import dataclasses
+import json
+
+import pytest
+
+import recipes
+from errors import UserError
+from recipes import RECIPES
+
+
+def test_learning_rate_drops_after_the_named_epochs():
+    recipe = RECIPES["sparsenet-100-24"]
+    rates = {epoch: recipe.learning_rate_at(epoch) for epoch in (1, 150, 151, 225, 226, 300)}
+    assert rates == {1: 0.1, 150: 0.1, 151: 0.01, 225: 0.01, 226: 0.001, 300: 0.001}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_survives_its_record(name):
+    recipe = RECIPES[name]
+    assert recipes.from_dict(json.loads(json.dumps(recipes.to_dict(recipe)))) == recipe
+
+
+def test_a_record_with_an_unknown_field_is_refused():
+    data = recipes.to_dict(RECIPES["digits"])
+    data["config"]["wings"] = 2
+    with pytest.raises(UserError, match="wings"):
+        recipes.from_dict(data)
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("dataset", "mnist"),
+        ("normalize", "none"),
+        ("batch_size", 0),
+        ("epochs", 0),
+        ("learning_rate", 0.0),
+        ("weight_decay", -1.0),
+        ("drops", ((200, 10.0), (100, 100.0))),
+        ("drops", ((100, 10.0), (100, 100.0))),
+        ("drops", ((0, 10.0),)),
+    ],
+)
+def test_impossible_recipes_are_refused(field, value):
+    recipe = dataclasses.replace(RECIPES["digits"], **{field: value})
+    with pytest.raises(UserError, match=field):
+        recipes.check(recipe)

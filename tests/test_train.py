@@ -1,0 +1,420 @@
+"""Runs as a person starts them: what they write, and how they end."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+from tf_stack import tf
+
+import numpy as np
+import pytest
+from conftest import CHECKOUT, SCHEDULE, TINY, assert_refused, launch, write_binary_layout
+
+import command_line
+import initial_weights
+import run_directory
+import train
+from errors import RunFailed
+from recipes import RECIPES
+from sparsenet_config import variable_shapes
+
+
+def rows_of(directory):
+    return run_directory.read_rows(run_directory.find_table(str(directory)))
+
+
+def results(rows):
+    """The columns that a repeated run repeats."""
+    timing = ("epoch_seconds", "images_per_second", "inference_seconds")
+    return [{name: value for name, value in row.items() if name not in timing} for row in rows]
+
+
+def arrays(prefix):
+    reader = tf.train.load_checkpoint(str(prefix))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+# The run directory ---------------------------------------------------------------------------
+
+
+def test_the_run_directory_holds_everything(finished_run):
+    files = os.listdir(str(finished_run))
+    for file in ["run.json", "graph.pbtxt", "loss+perf_cpu.txt", "stats.json", "log.log",
+                 "checkpoint", "curves.png", "model-0.index", "model-15.index"]:  # fmt: skip
+        assert file in files, files
+    assert any(file.startswith("events.out.tfevents") for file in files)
+    assert not any(file.endswith(".partial") for file in files)
+    assert (finished_run / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table(finished_run):
+    text = (finished_run / "loss+perf_cpu.txt").read_text()
+    lines = text.splitlines()
+    header = next(line for line in lines if not line.startswith("#"))
+    assert header.split("\t") == list(run_directory.COLUMNS)
+    assert lines[-1].startswith("# ") and lines[-2].startswith("# after epoch 3: test_error")
+    rows = rows_of(finished_run)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert [row["global_step"] for row in rows] == [5, 10, 15]
+    assert [row["learning_rate"] for row in rows] == [0.1, 0.01, 0.001]
+    for row in rows:
+        assert 0 <= row["test_error"] <= 1 and 0 <= row["train_error"] <= 1
+        # 320 test images: the error is a whole number of them.
+        assert row["test_error"] * 320 == pytest.approx(round(row["test_error"] * 320), abs=1e-3)
+        assert row["epoch_seconds"] * row["images_per_second"] == pytest.approx(320, rel=1e-3)
+
+
+def test_stats_and_events_say_what_the_table_says(finished_run):
+    stats = json.loads((finished_run / "stats.json").read_text())
+    assert [entry["epoch_num"] for entry in stats] == [1, 2, 3]
+    for entry, row in zip(stats, rows_of(finished_run)):
+        for name in run_directory.COLUMNS[1:]:
+            assert entry[name] == pytest.approx(row[name], rel=1e-5), name
+    (events,) = finished_run.glob("events.out.tfevents*")
+    seen = {}
+    for event in tf.train.summary_iterator(str(events)):
+        for value in event.summary.value:
+            if value.HasField("simple_value"):
+                seen.setdefault(value.tag, []).append(value.simple_value)
+    assert seen["test_error"] == pytest.approx([row["test_error"] for row in rows_of(finished_run)])
+
+
+def test_run_json(finished_run):
+    record = json.loads((finished_run / "run.json").read_text())
+    assert record["platform"] == "cpu" and record["precision"] == "float32"
+    assert record["seed"] == 0 and record["steps_per_epoch"] == 5
+    assert record["data"]["train"]["images"] == 320
+    assert record["preprocessing"]["normalize"] == "channel"
+    assert len(record["preprocessing"]["mean"]) == 3
+    assert record["versions"]["tensorflow"] == tf.__version__
+    assert record["recipe"]["config"]["layers"] == [1, 1, 1]
+    assert "--recipe" in record["command"]
+    shapes = variable_shapes(command_line.parse(TINY).recipe.config, trainable_only=True)
+    assert record["parameters"] == sum(int(np.prod(shape)) for shape in shapes.values())
+
+
+def test_model_0_is_the_initial_weights(finished_run):
+    saved = arrays(finished_run / "model-0")
+    config = command_line.parse(TINY).recipe.config
+    for name, value in initial_weights.initial_weights(config, seed=0).items():
+        assert np.array_equal(saved[name], value), name
+    moved = arrays(finished_run / "model-15")
+    assert not np.array_equal(moved["conv0/W"], saved["conv0/W"])
+    assert not np.array_equal(moved["bn_last/mean/EMA"], saved["bn_last/mean/EMA"])
+
+
+def test_the_graph_is_a_metagraph_that_can_be_imported(finished_run):
+    # On any machine: no device is written into the graph.
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        saver = tf.train.import_meta_graph(read_metagraph(finished_run / "graph.pbtxt"))
+        saver.restore(session, str(finished_run / "model-15"))
+        assert graph.get_tensor_by_name("linear/output:0").shape.as_list() == [64, 10]
+
+
+def read_metagraph(path):
+    from google.protobuf import text_format
+
+    return text_format.Parse(path.read_text(), tf.MetaGraphDef())
+
+
+def test_the_graph_has_no_queue(finished_run):
+    ops = {node.op for node in read_metagraph(finished_run / "graph.pbtxt").graph_def.node}
+    assert "Conv2D" in ops
+    assert not [op for op in ops if "Queue" in op or "Dequeue" in op or "Iterator" in op]
+
+
+def test_the_loss_falls(finished_run):
+    rows = rows_of(finished_run)
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+
+
+def test_reported_test_error_is_that_of_the_checkpoint(finished_run):
+    """All 320 test images count, though batches of 64 were asked for with 40 left over."""
+    from tensorpack import OfflinePredictor, PredictConfig, SaverRestore
+
+    from sparsenet_model import CROSS_ENTROPY, WRONG, SparseNet
+
+    settings = command_line.parse(TINY)
+    data = train.load_data(settings)
+    record = json.loads((finished_run / "run.json").read_text())
+    model = SparseNet(settings.recipe.config, record["preprocessing"], len(data.test.labels))
+    predict = OfflinePredictor(
+        PredictConfig(
+            model=model,
+            session_init=SaverRestore(str(finished_run / "model-15")),
+            input_names=["image", "label"],
+            output_names=[CROSS_ENTROPY, WRONG],
+        )
+    )
+    losses, wrong = predict(*data.test)
+    last = rows_of(finished_run)[-1]
+    assert wrong.mean(dtype=np.float64) == pytest.approx(last["test_error"], abs=1e-9)
+    assert losses.mean(dtype=np.float64) == pytest.approx(last["test_loss"], rel=1e-5)
+
+
+def test_the_batch_size_does_not_change_what_the_test_set_says(finished_run, tmp_path):
+    """A remainder of 40, of 0 and a batch that is larger than the set; no training between."""
+    errors = []
+    for batch_size in (70, 320):
+        result = launch(*TINY, "--load", finished_run, "--learning_rate", "1e-30", "--max_epoch",
+                        "1", "--batch_size", batch_size, "--log_dir", tmp_path, "--name",
+                        batch_size, "--steps_per_epoch", "1")  # fmt: skip
+        assert result.code == 0, result
+        loaded = arrays(tmp_path / str(batch_size) / "model-0")
+        assert np.array_equal(loaded["linear/W"], arrays(finished_run / "model-15")["linear/W"])
+        errors.append(rows_of(tmp_path / str(batch_size))[0]["test_error"])
+    # One step moves the moving statistics a little; the weights stay.
+    assert errors[0] == pytest.approx(errors[1], abs=0.05)
+
+
+# Continuing ----------------------------------------------------------------------------------
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, str(CHECKOUT / "main_gpu.py")] + [str(a) for a in arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def wait_for_row(process, table, epoch):
+    while process.poll() is None:
+        if table.exists() and "\n{}\t".format(epoch) in table.read_text():
+            return
+        time.sleep(0.02)
+    raise AssertionError(process.communicate())
+
+
+@pytest.mark.parametrize("signal_number, code", [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_continued_run_is_the_uninterrupted_one(tmp_path, signal_number, code):
+    flags = TINY + ["--dropout", "0.2", "--max_epoch", "6", "--drop_1", "2", "--drop_2", "4",
+                    "--log_dir", tmp_path]  # fmt: skip
+    assert launch(*flags, "--name", "whole").code == 0
+    process = start(*flags, "--name", "cut")
+    wait_for_row(process, tmp_path / "cut" / "loss+perf_cpu.txt", 2)
+    process.send_signal(signal_number)
+    out, err = process.communicate()
+    assert process.returncode == code, (out, err)
+    if signal_number == signal.SIGINT:
+        assert err.decode() == "error: interrupted\n"
+        assert "--resume" in out.decode()
+    resumed = launch("--resume", tmp_path / "cut")
+    assert resumed.code == 0, resumed
+    assert results(rows_of(tmp_path / "cut")) == results(rows_of(tmp_path / "whole"))
+    cut, whole = (arrays(tmp_path / name / "model-30") for name in ("cut", "whole"))
+    assert set(cut) == set(whole)
+    for name in cut:
+        assert np.array_equal(cut[name], whole[name]), name
+    stats = json.loads((tmp_path / "cut" / "stats.json").read_text())
+    assert [entry["epoch_num"] for entry in stats] == [1, 2, 3, 4, 5, 6]
+    record = json.loads((tmp_path / "cut" / "run.json").read_text())
+    assert len(record["continued"]) == 1
+    models = sorted(path.name for path in (tmp_path / "cut").glob("model-*.index"))
+    assert len(models) == 6 and "model-0.index" in models  # the first and the newest five
+
+
+def test_a_finished_run_can_be_extended(finished_run, tmp_path):
+    shutil.copytree(str(finished_run), str(tmp_path / "run"))
+    done = launch("--resume", tmp_path / "run")
+    assert done.code == 0 and "all 3 epochs are done" in done.out
+    more = launch("--resume", tmp_path / "run", "--max-epoch", "4")
+    assert more.code == 0, more
+    assert [row["epoch"] for row in rows_of(tmp_path / "run")] == [1, 2, 3, 4]
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["recipe"]["epochs"] == 4
+
+
+def test_what_can_not_be_continued(finished_run, tmp_path):
+    assert_refused(launch("--resume", tmp_path / "nothing"), "nothing", "run.json")
+    assert_refused(launch("--resume", finished_run, "--depth", "40"), "--depth", "--max_epoch")
+    broken = tmp_path / "broken"
+    shutil.copytree(str(finished_run), str(broken))
+    for path in broken.glob("model-*"):
+        path.unlink()
+    assert_refused(launch("--resume", broken, "--max_epoch", "5"), "no checkpoint")
+    (broken / "run.json").write_text("{")
+    assert_refused(launch("--resume", broken), "run.json")
+    (broken / "run.json").write_text("{}")
+    assert_refused(launch("--resume", broken), "run.json", "settings")
+
+
+def test_continuing_with_other_data_is_refused(tmp_path):
+    write_binary_layout(tmp_path / "data", count=8)
+    write_binary_layout(tmp_path / "other", count=9)
+    flags = ["--dataset", "c10", "--depth", "7", "--growth_rate", "4", "--batch_size", "8",
+             "--max_epoch", "1", "--log_dir", tmp_path, "--name", "run"]  # fmt: skip
+    assert launch(*flags, "--dataset_dir", tmp_path / "data").code == 0
+    result = launch("--resume", tmp_path / "run", "--max_epoch", "2", "--dataset_dir",
+                    tmp_path / "other")  # fmt: skip
+    assert result.code == 2 and "not those" in result.err
+    assert launch("--resume", tmp_path / "run", "--max_epoch", "2").code == 0
+
+
+# How a run ends badly ------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    result = launch(*TINY, "--learning_rate", "1e30", "--log_dir", tmp_path, "--name", "run")
+    assert result.code == 1
+    assert result.err.count("\n") == 1 and result.err.startswith("error: the training loss is ")
+    assert "at step " in result.err and "model-0" in result.err
+    assert all(np.isfinite(value).all() for value in arrays(tmp_path / "run" / "model-0").values())
+    assert [path.name for path in (tmp_path / "run").glob("model-*.index")] == ["model-0.index"]
+
+
+def test_a_checkpoint_that_can_not_be_written_ends_the_run(tmp_path, monkeypatch):
+    settings = command_line.parse(TINY + ["--log_dir", str(tmp_path), "--name", "run"])
+
+    def no_space(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tf.train.Saver, "save", no_space)
+    with tf.Graph().as_default(), pytest.raises(RunFailed, match="No space left"):
+        train.run(settings, one_cpu)
+
+
+def one_cpu(settings):
+    return train.Platform("cpu", ["a cpu"], tf.ConfigProto(allow_soft_placement=True))
+
+
+def two_devices(settings):
+    """Two devices that soft placement puts on the CPU: the wiring of several GPUs."""
+    return train.Platform("cpu", ["one", "two"], tf.ConfigProto(allow_soft_placement=True))
+
+
+def test_several_devices_share_each_batch(tmp_path, capsys):
+    settings = command_line.parse(TINY + ["--max_epoch", "3", "--dropout", "0.1", "--log_dir",
+                                          str(tmp_path), "--name", "run"])  # fmt: skip
+    with tf.Graph().as_default() as graph:
+        train.run(settings, two_devices)
+        towers = [op for op in graph.get_operations() if op.name.endswith("cross_entropy")]
+        shapes = {op.name: op.outputs[0].shape.as_list() for op in towers}
+    assert shapes["tower0/cross_entropy"] == shapes["tower1/cross_entropy"] == [32]
+    rows = rows_of(tmp_path / "run")
+    assert [row["global_step"] for row in rows] == [5, 10, 15]
+    # Errors are means over both halves of 5 batches of 64.
+    for row in rows:
+        assert row["train_error"] * 320 == pytest.approx(round(row["train_error"] * 320), abs=1e-3)
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+
+
+def test_a_batch_that_devices_can_not_share_is_refused(tmp_path):
+    settings = command_line.parse(TINY + ["--batch_size", "63", "--log_dir", str(tmp_path)])
+    with pytest.raises(Exception, match="--batch_size 63; accepted: a multiple of 2"):
+        train.run(settings, two_devices)
+    assert list(tmp_path.iterdir()) == []
+
+
+# What is refused before anything is written --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--batch_size", "321"], ["321", "1 to 320"]),
+        (["--steps_per_epoch", "6"], ["6", "1 to 5"]),
+        (["--gpu", "7"], ["7", "absent"]),
+        (["--dataset", "c10"], ["--dataset_dir"]),
+        (["--dataset", "c10", "--dataset_dir", "nowhere"], ["nowhere"]),
+        (["--load", "nowhere/model-3"], ["nowhere/model-3"]),
+        (["--log_dir", "/proc/nowhere"], ["/proc"]),
+    ],
+)
+def test_refused(tmp_path, flags, words):
+    if flags[0] == "--log_dir" and not os.path.isdir("/proc"):
+        pytest.skip("no /proc here")
+    assert_refused(launch(*TINY, *flags, cwd=tmp_path), *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_run_directory_is_refused(finished_run):
+    before = sorted(path.name for path in finished_run.iterdir())
+    result = launch(*TINY, "--log_dir", finished_run.parent, "--name", finished_run.name)
+    assert_refused(result, str(finished_run), "--resume", "--name")
+    assert sorted(path.name for path in finished_run.iterdir()) == before
+
+
+def test_a_checkpoint_that_does_not_fit_is_listed(finished_run, tmp_path):
+    result = launch(*TINY, "--growth_rate", "13", "--load", finished_run, cwd=tmp_path)
+    assert_refused(result, "conv0/W is [3, 3, 3, 24], wanted [3, 3, 3, 26]", "linear/W")
+    result = launch(*TINY, "--depth", "10", "--load", finished_run, cwd=tmp_path)
+    assert_refused(result, "block1/layer1/conv1/W is absent, wanted")
+    damaged = tmp_path / "damaged"
+    shutil.copytree(str(finished_run), str(damaged))
+    (damaged / "model-15.index").write_bytes(b"damaged")
+    result = launch(*TINY, "--load", damaged / "model-15", cwd=tmp_path)
+    assert_refused(result, "model-15")
+
+
+# What a run shows ----------------------------------------------------------------------------
+
+
+def test_plain_lines_where_there_is_no_terminal(tmp_path):
+    result = launch(*TINY, *SCHEDULE, "--log_dir", tmp_path, "--name", "run")
+    assert result.code == 0 and result.err == "", result
+    assert "\r" not in result.out and "\x1b" not in result.out
+    lines = result.out.splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["1/3", "2/3", "3/3"]
+    assert all(len(line) <= 80 for line in lines[:4])
+    closing = result.out.split("\n\n")[1]
+    for words in ["test error", str(tmp_path / "run"), "curves.png", "model-15"]:
+        assert words in closing
+
+
+def test_a_progress_bar_on_a_terminal(tmp_path):
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, str(CHECKOUT / "main_gpu.py")] + TINY
+        + ["--max_epoch", "1", "--log_dir", str(tmp_path)],
+        stdout=slave, stderr=slave, stdin=slave,
+    )  # fmt: skip
+    os.close(slave)
+    shown = b""
+    with contextlib.suppress(OSError):  # how Linux reports that the other side has closed
+        while True:
+            part = os.read(master, 65536)
+            if not part:
+                break
+            shown += part
+    os.close(master)
+    assert process.wait() == 0, shown
+    assert b"epoch 1/1:" in shown and b"images/s" in shown and b"<" in shown  # elapsed<left
+
+
+def test_fake_images_and_automatic_names(tmp_path):
+    for _ in range(2):
+        result = launch("--fake", "--subset", "64", "--batch_size", "32", "--depth",
+                        "7", "--growth_rate", "4", "--max_epoch", "1",
+                        "--log_dir", tmp_path)  # fmt: skip
+        assert result.code == 0, result
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert len(names) == 2
+    assert all(name.startswith("sparsenet-7-4-c10-cpu-20") for name in names)
+
+
+def test_real_images_train(cifar_subset, tmp_path):
+    """The loss falls on real photographs, in the binary layout."""
+    result = launch("--dataset", "c10", "--dataset_dir", cifar_subset, "--depth", "10",
+                    "--growth_rate", "8", "--max_epoch", "2", "--log_dir", tmp_path, "--name",
+                    "run")  # fmt: skip
+    assert result.code == 0, result
+    assert "2000 training images" in result.out and "1000 test images" in result.out
+    rows = rows_of(tmp_path / "run")
+    assert rows[1]["train_loss"] < rows[0]["train_loss"] < 2.4
+    assert rows[1]["global_step"] == 62
+
+
+def test_recipes_default_to_the_papers_schedule():
+    settings = command_line.parse(["--fake"])
+    assert settings.recipe == RECIPES["sparsenet-100-24"]
+    assert settings.recipe.epochs == 300 and settings.recipe.batch_size == 64

@@ -18,6 +18,9 @@ SHARED_DATA = CHECKOUT.parent / "shared" / "data"
 TINY = ["--recipe", "digits", "--depth", "7", "--subset", "320"]
 SCHEDULE = ["--max_epoch", "3", "--drop_1", "1", "--drop_2", "2"]
 
+# What TensorFlow 2 sets for itself when it is imported must not reach a TensorFlow 1.15.
+CLEAN_ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "TF2_BEHAVIOR"}
+
 Result = namedtuple("Result", "code out err")
 
 
@@ -28,7 +31,7 @@ def run_python(*arguments, cwd=CHECKOUT, python=sys.executable, env=None):
         cwd=str(cwd),
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        env=dict(os.environ, **(env or {})),
+        env=dict(CLEAN_ENVIRONMENT, **(env or {})),
     )
     return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 

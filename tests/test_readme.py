@@ -1,0 +1,57 @@
+"""Every command of the README, run as it stands or shortened by flags."""
+
+import re
+import shlex
+
+import pytest
+from conftest import CHECKOUT, run_python, write_binary_layout
+
+COMMANDS = [
+    line
+    for block in re.findall(r"```bash\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.S)
+    for line in block.splitlines()
+]
+
+# Command -> flags that shorten it, or the reason why it is not run by this test.
+SHORT = ["--max_epoch", "1", "--drop_1", "1", "--drop_2", "2"]
+TINY_CIFAR = SHORT + ["--depth", "10", "--growth_rate", "4", "--batch_size", "20"]
+ELSEWHERE = "run by test_scripts.py"
+NOT_RUN = {
+    "bash scripts/quickstart.sh": ELSEWHERE,
+    "bash scripts/test.sh": "it is what runs this test",
+    "python -m pip install -r requirements.txt": "scripts/test.sh has run it",
+    'python -m pip install "tensorflow[and-cuda]==2.21.*"': "marked in README as not run here",
+}
+ORIGINAL = (
+    "python ./main_gpu.py --dataset c10 --dataset_dir DIR --fetch sparse --depth 100 "
+    "--growth_rate 24 --batch_size 64 --drop_1 150 --drop_2 225 --max_epoch 300"
+)
+SHORTENED = {
+    ORIGINAL: TINY_CIFAR,
+    "python main_gpu.py --recipe digits": SHORT + ["--subset", "128"],
+    "python main_gpu.py --list_recipes": [],
+    "python main_gpu.py --recipe sparsenet-bc-100-24 --dataset c100 --dataset_dir DIR": SHORT
+    + ["--depth", "10", "--growth_rate", "4", "--fake", "--subset", "128"],
+    "python main_gpu.py --recipe digits --fetch dense": SHORT + ["--subset", "128"],
+    "python main_gpu.py --resume RUN_DIR": ["--max_epoch", "4"],
+    "python main_gpu.py --help": [],
+    "python cifar_data.py --dataset_dir DIR": [],
+}
+
+
+def test_every_command_is_known():
+    assert sorted(COMMANDS) == sorted(list(NOT_RUN) + list(SHORTENED))
+
+
+@pytest.mark.parametrize("command", SHORTENED)
+def test_command(command, tmp_path, finished_run):
+    import shutil
+
+    data, run = tmp_path / "data", tmp_path / "run"
+    write_binary_layout(data)
+    shutil.copytree(str(finished_run), str(run))
+    words = [{"DIR": data, "RUN_DIR": run}.get(word, word) for word in shlex.split(command)]
+    result = run_python(CHECKOUT / words[1], *words[2:], *SHORTENED[command], cwd=tmp_path)
+    assert result.code == 0, result
+    assert result.err == "", result
+    assert result.out

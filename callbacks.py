@@ -12,8 +12,8 @@ from google.protobuf import text_format
 from tensorpack.callbacks import Callback
 from tqdm import tqdm
 
-import cifar_data
 from checkpoints import CHECKPOINT_PREFIX, checkpoints_of
+from cifar_data import Dataset
 from errors import RunFailed
 from recipes import Recipe
 from run_directory import COLUMNS, GRAPH, Row, Table, write_whole
@@ -98,8 +98,8 @@ def check_finite(what: str, loss: float, callback: Callback) -> None:
 class TestSet(Callback):
     """Loss and error over every image of the test set, with the weights as they are."""
 
-    def __init__(self, images: cifar_data.ImageSet, batch_size: int):
-        self.images = images
+    def __init__(self, data: Dataset, batch_size: int):
+        self.data = data
         self.batch_size = batch_size
 
     def _setup_graph(self):
@@ -109,11 +109,11 @@ class TestSet(Callback):
         """The columns of the table that the test set fills."""
         start = time.perf_counter()
         loss_sum = wrong_sum = 0.0
-        for batch, count in cifar_data.test_batches(self.images, self.batch_size):
+        for batch, count in self.data.test_batches(self.batch_size):
             losses, wrong = self._predict(*batch)
             loss_sum += losses[:count].sum(dtype=np.float64)
             wrong_sum += wrong[:count].sum(dtype=np.float64)
-        images = len(self.images.labels)
+        images = len(self.data.test.labels)
         return {
             "test_loss": loss_sum / images,
             "test_error": wrong_sum / images,
@@ -122,17 +122,13 @@ class TestSet(Callback):
 
 
 class EpochReport(Callback):
-    """One row per epoch: in the table, in stats.json and events, and on the terminal."""
+    """One row per epoch: in the table, in stats.json and in events."""
 
     def __init__(self, meter: TrainingMeter, test_set: TestSet, table: Table, recipe: Recipe):
         self.meter = meter
         self.test_set = test_set
         self.table = table
         self.recipe = recipe
-
-    def _before_train(self):
-        print(HEADER, flush=True)
-        self._start = time.perf_counter()
 
     def _trigger_epoch(self):
         row = {
@@ -146,24 +142,21 @@ class EpochReport(Callback):
         self.table.append(row)
         for name in COLUMNS[2:]:
             self.trainer.monitors.put_scalar(name, row[name])
-        self._print(row)
-
-    def _print(self, row):
-        done = self.epoch_num - self.trainer.starting_epoch + 1
-        left = (time.perf_counter() - self._start) / done * (self.recipe.epochs - self.epoch_num)
-        shown = dict(
-            row,
-            of="{epoch}/{epochs}".format(epoch=self.epoch_num, epochs=self.recipe.epochs),
-            left=tqdm.format_interval(left),
-        )
-        print(LINE.format(**shown), flush=True)
 
 
-class Progress(Callback):
-    """Within an epoch: a bar with images/s and ETA on a terminal, elsewhere a line now and then."""
+class Screen(Callback):
+    """What a person sees: a line an epoch; within it, a bar with images/s and ETA on a terminal,
+    elsewhere a plain line now and then.
+    """
 
-    def __init__(self, batch_size: int):
+    def __init__(self, table: Table, batch_size: int):
+        self.table = table
         self.batch_size = batch_size
+        self._bar = None
+
+    def _before_train(self):
+        print(HEADER, flush=True)
+        self._start = time.perf_counter()
 
     def _before_epoch(self):
         self._bar = tqdm(
@@ -175,17 +168,17 @@ class Progress(Callback):
             file=sys.stdout,
             disable=not sys.stdout.isatty(),
         )
-        self._start = self._last_line = time.perf_counter()
+        self._epoch_start = self._last_line = time.perf_counter()
 
     def _trigger_step(self):
         self._bar.update(self.batch_size)
         if self._bar.disable and time.perf_counter() - self._last_line > SECONDS_BETWEEN_LINES:
-            self._print_line()
+            self._print_progress()
 
-    def _print_line(self):
+    def _print_progress(self):
         self._last_line = time.perf_counter()
         done = self.local_step + 1
-        elapsed = self._last_line - self._start
+        elapsed = self._last_line - self._epoch_start
         left = elapsed / done * (self.trainer.steps_per_epoch - done)
         print(
             "epoch {}/{}: step {} of {}, {:.0f} images/s, {} left".format(
@@ -198,8 +191,20 @@ class Progress(Callback):
     def _after_epoch(self):
         self._bar.close()
 
+    def _trigger_epoch(self):
+        done = self.epoch_num - self.trainer.starting_epoch + 1
+        epochs = self.trainer.max_epoch
+        left = (time.perf_counter() - self._start) / done * (epochs - self.epoch_num)
+        shown = dict(
+            self.table.rows[-1],
+            of="{}/{}".format(self.epoch_num, epochs),
+            left=tqdm.format_interval(left),
+        )
+        print(LINE.format(**shown), flush=True)
+
     def _after_train(self):
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
 
 class Checkpoints(Callback):

@@ -1,6 +1,7 @@
 """Checkpoints as arrays by name: found, looked at, read."""
 
 import os
+import re
 from typing import Dict, List, Optional
 
 from tf_stack import tf
@@ -19,7 +20,8 @@ def checkpoints_of(directory: str) -> List[str]:
     for file in os.listdir(directory):
         stem, extension = os.path.splitext(file)
         prefix, _, step = stem.rpartition("-")
-        if extension == ".index" and prefix == CHECKPOINT_PREFIX and step.isdigit():
+        is_model = extension == ".index" and prefix == CHECKPOINT_PREFIX and step.isdigit()
+        if is_model and os.path.exists(os.path.join(directory, stem + ".data-00000-of-00001")):
             steps.append(int(step))
     return [
         os.path.join(directory, "{}-{}".format(CHECKPOINT_PREFIX, step)) for step in sorted(steps)
@@ -36,9 +38,7 @@ def find_checkpoint(path: str) -> str:
     """The prefix meant by a prefix, one of a checkpoint's files, or a directory of checkpoints."""
     prefix = path
     if os.path.isdir(path):
-        prefix = tf.train.latest_checkpoint(path) or latest_checkpoint(path)
-        if prefix is None:
-            raise UserError("{} holds no checkpoint".format(path))
+        prefix = _newest_of(path)
     elif path.endswith(".index") or path.endswith(".meta"):
         prefix = os.path.splitext(path)[0]
     elif ".data-" in os.path.basename(path):
@@ -51,38 +51,60 @@ def find_checkpoint(path: str) -> str:
     return prefix
 
 
-def read_shapes(prefix: str) -> Dict[str, tuple]:
-    """Name and shape of each variable of a checkpoint; UserError if it can't be read."""
+def _newest_of(directory: str) -> str:
+    """The newest checkpoint of a run directory, or what another's `checkpoint` file names."""
     try:
-        shapes = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        raise UserError("checkpoint {} can't be read: {}".format(prefix, error))
-    return {name: tuple(shape) for name, shape in shapes.items()}
-
-
-def check_fits(path: str, config: SparseNetConfig) -> str:
-    """The prefix of a checkpoint that holds each variable of the network in its shape.
-
-    Raises UserError that lists the names and shapes that differ.
-    """
-    prefix = find_checkpoint(path)
-    found = read_shapes(prefix)
-    wrong = [
-        "{} is {}, wanted {}".format(name, list(found[name]) if name in found else "absent",
-                                     list(shape))
-        for name, shape in variable_shapes(config).items()
-        if found.get(name) != shape
-    ]  # fmt: skip
-    if wrong:
-        raise UserError(
-            "checkpoint {} does not fit the network, {} of {} variables differ: {}".format(
-                prefix, len(wrong), len(variable_shapes(config)), "; ".join(wrong)
-            )
-        )
+        prefix = latest_checkpoint(directory) or tf.train.latest_checkpoint(directory)
+    except (OSError, UnicodeDecodeError, tf.errors.OpError) as error:
+        raise UserError("{} can't be read: {}".format(directory, error))
+    if prefix is None:
+        raise UserError("{} holds no checkpoint".format(directory))
     return prefix
 
 
-def read_weights(prefix: str, config: SparseNetConfig) -> Dict[str, np.ndarray]:
-    """Name and value of each variable of the network, from a checkpoint that fits it."""
-    reader = tf.train.load_checkpoint(prefix)
-    return {name: reader.get_tensor(name) for name in variable_shapes(config)}
+def read_arrays(prefix: str) -> Dict[str, np.ndarray]:
+    """Name and value of each variable of a checkpoint; UserError if it can't be read whole."""
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError, UnicodeError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError("checkpoint {} can't be read: {}".format(prefix, reason))
+
+
+# What the public TensorFlow codes (`official`, `ascend`) call the scopes of this project.
+ORIGINAL_SCOPES = [
+    (re.compile(r"^block(\d+)/layer(\d+)/"), r"block\1/densen_layer.\2/"),
+    (re.compile(r"^transition(\d+)/"), r"block\1/transition\1/"),
+]
+
+
+def original_name(name: str) -> str:
+    """The name of a variable of this project in a checkpoint of the public TensorFlow codes."""
+    for scope, replacement in ORIGINAL_SCOPES:
+        name = scope.sub(replacement, name)
+    return name
+
+
+def network_weights(prefix: str, config: SparseNetConfig) -> Dict[str, np.ndarray]:
+    """The variables of the network from a checkpoint that has them by our names or the original.
+
+    Raises UserError that lists the names and shapes that differ.
+    """
+    found = read_arrays(prefix)
+    wanted = variable_shapes(config)
+    weights, wrong = {}, []
+    for name, shape in wanted.items():
+        value = found.get(name, found.get(original_name(name)))
+        if value is not None and value.shape == shape:
+            weights[name] = value
+        else:
+            there = "absent" if value is None else list(value.shape)
+            wrong.append("{} is {}, wanted {}".format(name, there, list(shape)))
+    if wrong:
+        raise UserError(
+            "checkpoint {} does not fit the network, {} of {} variables differ: {}".format(
+                prefix, len(wrong), len(wanted), "; ".join(wrong)
+            )
+        )
+    return weights

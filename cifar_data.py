@@ -8,11 +8,14 @@ Run alone, this file measures how many images a second it delivers:
     python cifar_data.py --dataset_dir DIR
 """
 
+import supported_python  # noqa: F401, I001  (first: it refuses a Python that can't go on)
 import hashlib
 import io
 import itertools
+import lzma
 import os
 import pickle
+import re
 import tarfile
 import time
 import zlib
@@ -39,13 +42,18 @@ class ImageSet(NamedTuple):
         return ImageSet(self.images[:count], self.labels[:count])
 
 
-class Dataset(NamedTuple):
-    """A training and a test set; `mirror`: whether a mirrored image still shows its label."""
+class Dataset:
+    """A training and a test set of small images, and what a run needs of them.
 
-    name: str
-    train: ImageSet
-    test: ImageSet
-    mirror: bool
+    mirror: whether a mirrored image still shows its label. Other kinds of data have the same
+    methods, see imagenet_data.ImageFolder.
+    """
+
+    def __init__(self, name: str, train: ImageSet, test: ImageSet, mirror: bool):
+        self.name = name
+        self.train = train
+        self.test = test
+        self.mirror = mirror
 
     @property
     def classes(self) -> int:
@@ -54,7 +62,37 @@ class Dataset(NamedTuple):
 
     def first(self, count: int) -> "Dataset":
         """The first `count` images of both sets."""
-        return self._replace(train=self.train.first(count), test=self.test.first(count))
+        return Dataset(self.name, self.train.first(count), self.test.first(count), self.mirror)
+
+    def describe(self) -> dict:
+        """Name and fingerprints of the sets, for run.json."""
+        return {
+            "name": self.name,
+            "train": fingerprint(self.train),
+            "test": fingerprint(self.test),
+        }
+
+    def preprocessing(self, normalize: str, border: str) -> dict:
+        """What is done to an image, for run.json and the graph; see normalization_constants."""
+        constants = normalization_constants(self, normalize)
+        colour = [0, 0, 0]
+        if border == "mean":
+            colour = [int(round(c)) for c in channel_statistics(self.train.images)[0]]
+        return dict(constants, normalize=normalize, pad=PAD, border=colour, mirror=self.mirror)
+
+    def training_batches(
+        self, batch_size: int, seed: int, steps: int, first_epoch: int, preprocessing: dict
+    ) -> Iterator["Batch"]:
+        """Batches without end: the first `steps` of each epoch, from `first_epoch` on."""
+        for epoch in itertools.count(first_epoch):
+            batches = training_epoch(
+                self.train, batch_size, seed, epoch, self.mirror, preprocessing["border"]
+            )
+            yield from itertools.islice(batches, steps)
+
+    def test_batches(self, batch_size: int) -> Iterator[Tuple["Batch", int]]:
+        """All test images in order, see :func:`in_order`."""
+        return in_order(self.test, batch_size)
 
 
 # Reading -------------------------------------------------------------------------------------
@@ -163,7 +201,10 @@ def _archive_reader(path: str, layout: Layout) -> ReadFile:
                 file = os.path.basename(member.name)
                 if member.isfile() and file in wanted:
                     contents[file] = archive.extractfile(member).read()
-    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
+            # To the end: only there does a compressed stream tell whether it was damaged.
+            while archive.fileobj.read(1 << 20):
+                pass
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError) as error:
         raise UserError("{} can't be unpacked: {}".format(path, error or type(error).__name__))
 
     def read(file):
@@ -229,8 +270,64 @@ def _read_binary(content: bytes, file: str, classes: int) -> ImageSet:
     return _checked(records[:, label_bytes:], labels, file, classes)
 
 
+class _PickledDtype:
+    """Stands in for numpy.dtype: the whole numbers that a CIFAR batch is made of, no others."""
+
+    def __init__(self, code, *_):
+        if not re.match("[biu][1248]$", str(code)):
+            raise pickle.UnpicklingError(
+                "it holds {}, which is no type of whole numbers".format(code)
+            )
+        self.dtype = np.dtype(str(code))
+
+    def __setstate__(self, state):
+        self.dtype = self.dtype.newbyteorder(">" if state[1] == ">" else "<")
+
+    def array(self, content) -> np.ndarray:
+        """Bytes (or the text that Python 2's come as) -> [N]."""
+        if isinstance(content, str):
+            content = content.encode("latin1")
+        return np.frombuffer(content, self.dtype)
+
+
+class _PickledArray:
+    """Stands in for numpy.ndarray while it is unpickled; `array` is what came of it."""
+
+    array = None
+
+    def __setstate__(self, state):
+        _, shape, dtype, is_fortran, content = state
+        self.array = dtype.array(content).reshape(shape, order="F" if is_fortran else "C")
+
+
+def _pickled_buffer(content, dtype, shape, order) -> np.ndarray:
+    """Stands in for numpy's _frombuffer, which newer pickles use."""
+    return dtype.array(content).reshape(shape, order=order)
+
+
+def _pickled_text(text, encoding):
+    """Stands in for _codecs.encode, in which Python 3 wraps the bytes of old pickles."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError("it holds text in {}".format(encoding))
+    return text.encode("latin1")
+
+
+_PICKLE_GLOBALS = {
+    ("numpy", "ndarray"): _PickledArray,
+    ("numpy", "dtype"): _PickledDtype,
+    ("_codecs", "encode"): _pickled_text,
+}
+for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
+    _PICKLE_GLOBALS[_core + ".multiarray", "_reconstruct"] = lambda *_: _PickledArray()
+    _PICKLE_GLOBALS[_core + ".multiarray", "scalar"] = lambda dtype, b: int(dtype.array(b)[0])
+    _PICKLE_GLOBALS[_core + ".numeric", "_frombuffer"] = _pickled_buffer
+
+
 class _DataUnpickler(pickle.Unpickler):
-    """Unpickles arrays and plain containers; whatever else a file asks for is refused."""
+    """Unpickles arrays of whole numbers and plain containers; all else is refused.
+
+    Nothing of numpy itself is handed out: its own __setstate__ trusts a pickle with pointers.
+    """
 
     def find_class(self, module, name):
         if (module, name) in _PICKLE_GLOBALS:
@@ -238,26 +335,8 @@ class _DataUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError("it asks for {}.{}, which is not data".format(module, name))
 
 
-def _pickle_globals():
-    """What a pickled array is made of, under the module names of numpy 1 and 2."""
-    import codecs
-
-    array = np.zeros(1, np.uint8)
-    from_buffer = array.__reduce_ex__(5)[0] if pickle.HIGHEST_PROTOCOL >= 5 else None
-    allowed = {
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("_codecs", "encode"): codecs.encode,
-    }
-    for core in ("numpy.core", "numpy._core"):
-        allowed[core + ".multiarray", "_reconstruct"] = array.__reduce__()[0]
-        allowed[core + ".multiarray", "scalar"] = np.uint8(1).__reduce__()[0]
-        if from_buffer is not None:
-            allowed[core + ".numeric", "_frombuffer"] = from_buffer
-    return allowed
-
-
-_PICKLE_GLOBALS = _pickle_globals()
+def _as_array(value) -> np.ndarray:
+    return value.array if isinstance(value, _PickledArray) else np.asarray(value)
 
 
 def _read_python(content: bytes, file: str, classes: int) -> ImageSet:
@@ -266,8 +345,8 @@ def _read_python(content: bytes, file: str, classes: int) -> ImageSet:
         # Any exception: a damaged pickle may raise nearly every built-in one.
         batch = _DataUnpickler(io.BytesIO(content), encoding="latin1").load()
         batch = {_text(key): value for key, value in batch.items()}
-        labels = np.asarray(batch["fine_labels" if classes == 100 else "labels"])
-        planes = np.asarray(batch["data"])
+        labels = _as_array(batch["fine_labels" if classes == 100 else "labels"])
+        planes = _as_array(batch["data"])
     except Exception as error:
         reason = error.args[0] if error.args else type(error).__name__
         raise UserError("{} is not a CIFAR batch in the python layout: {}".format(file, reason))
@@ -427,27 +506,46 @@ def fingerprint(images: ImageSet) -> dict:
     }
 
 
-def normalization_constants(images: np.ndarray, normalize: str) -> dict:
+def normalization_constants(data: Dataset, normalize: str) -> dict:
     """`mean` and `std` such that the network reads (image - mean) / std.
 
-    `channel`: lists of 3, over the set. `pixel_mean`: a [32, 32, 3] list and 255, the way of the
-    code that Ascend's model zoo ships, with the mean over the training images alone.
-    The sums are over whole numbers, hence exact and the same on every platform.
+    `channel`: lists of 3, over the training set. `pixel_mean`: its mean image, [32, 32, 3], and
+    255. `ascend` and `official`: what the public TensorFlow codes do, with the mean image over
+    training and test set; the one divides by 255, the other by 128 and subtracts 1. `unit`: 0
+    and 255.
     """
+    if normalize == "channel":
+        mean, std = channel_statistics(data.train.images)
+        return {"mean": mean, "std": std}
+    if normalize == "unit":
+        return {"mean": [0.0, 0.0, 0.0], "std": 255.0}
     if normalize == "pixel_mean":
-        mean = images.sum(axis=0, dtype=np.uint64) / float(len(images))
+        return {"mean": mean_image([data.train.images]).tolist(), "std": 255.0}
+    mean = mean_image([data.train.images, data.test.images])
+    if normalize == "ascend":
         return {"mean": mean.tolist(), "std": 255.0}
-    counts = [np.bincount(images[..., c].reshape(-1), minlength=256) for c in range(3)]
+    return {"mean": (mean + 128).tolist(), "std": 128.0}
+
+
+def mean_image(sets: List[np.ndarray]) -> np.ndarray:
+    """The mean image of uint8 sets [N, 32, 32, 3]; exact, since the sums are of whole numbers."""
+    total = sum(images.sum(axis=0, dtype=np.uint64) for images in sets)
+    return total / float(sum(len(images) for images in sets))
+
+
+def channel_statistics(images: np.ndarray) -> Tuple[List[float], List[float]]:
+    """Mean and standard deviation of each colour of uint8 [N, 32, 32, 3], the same everywhere."""
     levels = np.arange(256)
-    pixels = float(counts[0].sum())
     means, stds = [], []
-    for count in counts:
+    for channel in range(3):
+        count = np.bincount(images[..., channel].reshape(-1), minlength=256)
+        pixels = float(count.sum())
         mean = int((count * levels).sum()) / pixels
         variance = int((count * levels**2).sum()) / pixels - mean**2
         means.append(mean)
         # A colour that never changes has no spread to divide by.
         stds.append(variance**0.5 if variance > 0 else 1.0)
-    return {"mean": means, "std": stds}
+    return means, stds
 
 
 # Batches -------------------------------------------------------------------------------------
@@ -456,12 +554,13 @@ Batch = namedtuple("Batch", "images labels")
 
 
 def training_epoch(
-    data: ImageSet, batch_size: int, seed: int, epoch: int, mirror: bool
+    data: ImageSet, batch_size: int, seed: int, epoch: int, mirror: bool, border=(0, 0, 0)
 ) -> Iterator[Batch]:
     """The shuffled, augmented whole batches of an epoch: uint8 [B, 32, 32, 3], int32 [B].
 
-    Standard augmentation (paper, section 4.1): pad 4 black pixels, crop 32x32 at random, mirror
-    half of the images. The last images that fill no batch are left out, others every epoch.
+    Standard augmentation (paper, section 4.1): pad 4 pixels of the colour `border`, crop 32x32 at
+    random, mirror half of the images. The last images that fill no batch are left out, others
+    every epoch.
     """
     # RandomState: its streams are frozen by NumPy's compatibility policy, those of Generator not.
     stream = np.random.RandomState([seed, epoch])
@@ -469,7 +568,8 @@ def training_epoch(
     order = stream.permutation(count)
     rows, columns = stream.randint(0, 2 * PAD + 1, size=(2, count))
     mirrored = stream.randint(0, 2, size=count).astype(bool) & mirror
-    padded = np.zeros((batch_size, SIZE + 2 * PAD, SIZE + 2 * PAD, 3), np.uint8)
+    padded = np.empty((batch_size, SIZE + 2 * PAD, SIZE + 2 * PAD, 3), np.uint8)
+    padded[:] = border
     crops = _windows(padded)
     for start in range(0, count - batch_size + 1, batch_size):
         index = slice(start, start + batch_size)
@@ -492,16 +592,7 @@ def _windows(images: np.ndarray) -> np.ndarray:
     )
 
 
-def training_batches(
-    data: ImageSet, batch_size: int, seed: int, mirror: bool, steps: int, first_epoch: int = 1
-) -> Iterator[Batch]:
-    """Batches without end: the first `steps` of each epoch, from `first_epoch` on."""
-    for epoch in itertools.count(first_epoch):
-        batches = training_epoch(data, batch_size, seed, epoch, mirror)
-        yield from itertools.islice(batches, steps)
-
-
-def test_batches(data: ImageSet, batch_size: int) -> Iterator[Tuple[Batch, int]]:
+def in_order(data: ImageSet, batch_size: int) -> Iterator[Tuple[Batch, int]]:
     """All images in order, in batches of one shape: (batch, number of its images that count).
 
     Accelerators want fixed shapes: the last batch is filled up with copies of its first image,
@@ -534,21 +625,19 @@ def _measure(data: Dataset, batch_size: int, epochs: int) -> List[float]:
 
 def main() -> None:
     """Print how many augmented training images a second one process delivers."""
-    from command_line import data_parser
+    from command_line import data_parser, whole
 
     parser = data_parser("Measure how fast training batches are made, in one process.")
-    parser.add_argument("--batch_size", type=int, default=64, metavar="N")
-    parser.add_argument("--epochs", type=int, default=3, metavar="N", help="epochs to time")
+    parser.add_argument("--batch_size", type=whole(1), default=64, metavar="N", help="[64]")
+    parser.add_argument("--epochs", type=whole(1), default=3, metavar="N", help="to time [3]")
     args = parser.parse_args()
     data = load(args.dataset, args.dataset_dir, verify=not args.no_verify)
-    if not 1 <= args.batch_size <= len(data.train.labels):
+    if args.batch_size > len(data.train.labels):
         raise UserError(
             "--batch_size {}; accepted: 1 to {}, the training images".format(
                 args.batch_size, len(data.train.labels)
             )
         )
-    if args.epochs < 1:
-        raise UserError("--epochs {}; accepted: a whole number of at least 1".format(args.epochs))
     rates = _measure(data, args.batch_size, args.epochs)
     print(
         "{}: {:,.0f} images/s (median of {} epochs, {:,.0f} to {:,.0f}; {} images, batches of {},"

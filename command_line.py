@@ -13,7 +13,7 @@ from typing import Callable, List, Optional, Sequence, Tuple
 import recipes
 from errors import UserError
 from recipes import CLASSES, DEFAULT_RECIPE, NORMALIZATIONS, RECIPES, Recipe
-from sparsenet_config import FETCHES
+from sparsenet_config import ATTENTIONS, COMBINES, FETCHES, HEADS
 
 MAX_SEED = 2**32 - 1
 
@@ -141,15 +141,18 @@ def device_ids(text: str) -> Tuple[int, ...]:
 
 def directory_name(text: str) -> str:
     """The name of a directory, not a path."""
-    if text in ("", ".", "..") or os.path.basename(text) != text:
-        raise argparse.ArgumentTypeError("{!r}; accepted: a name without a path".format(text))
+    if text in ("", ".", "..") or os.path.basename(text) != text or len(os.fsencode(text)) > 200:
+        raise argparse.ArgumentTypeError(
+            "{!r}; accepted: a name without a path, of at most 200 bytes".format(text)
+        )
     return text
 
 
 share = number("at least 0 and below 1", lambda value: 0 <= value < 1)
 compression = number("0 or 1 for none, or a share between", lambda value: 0 <= value <= 1)
-positive = number("a number above 0", lambda value: 0 < value < float("inf"))
-not_negative = number("a number of at least 0", lambda value: 0 <= value < float("inf"))
+LARGEST = 1e38  # what float32 holds
+positive = number("a number above 0, below 1e38", lambda value: 0 < value < LARGEST)
+not_negative = number("a number from 0 to 1e38", lambda value: 0 <= value < LARGEST)
 
 
 # Flags -----------------------------------------------------------------------------------------
@@ -185,10 +188,24 @@ def add_network_flags(parser) -> None:
         "-gr", "--growth_rate", type=whole_numbers(1), metavar="K",
         help="channels of a layer; one number, or one per block: 16,32,64 [24]",
     )  # fmt: skip
-    parser.add_argument("--fetch", choices=FETCHES, help="which outputs a layer reads [sparse]")
+    parser.add_argument(
+        "--layers", type=whole_numbers(1), metavar="N",
+        help="layers of each block, 8,12,16; in place of a depth",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fetch", choices=FETCHES, metavar="RULE",
+        help="which outputs a layer reads: {} [sparse]".format(", ".join(FETCHES)),
+    )  # fmt: skip
     parser.add_argument(
         "--base", type=whole(2), metavar="C", help="offsets 1, C, C^2, ... of sparse [2]"
     )
+    parser.add_argument(
+        "--nearest", type=whole(0), metavar="N", help="outputs of nearest_farthest, near [7]"
+    )
+    parser.add_argument(
+        "--farthest", type=whole(0), metavar="N", help="outputs of nearest_farthest, far [7]"
+    )
+    parser.add_argument("--combine", choices=COMBINES, help="what is done with them [concat]")
     parser.add_argument(
         "--bottleneck", type=whole(0, 1), metavar="0|1", help="1x1 convolution (4k) first [0]"
     )
@@ -199,12 +216,14 @@ def add_network_flags(parser) -> None:
     parser.add_argument(
         "--dropout", type=share, metavar="F", help="share dropped after each convolution [0]"
     )
+    parser.add_argument("--attention", choices=ATTENTIONS, help="on a layer's output [none]")
     parser.add_argument(
         "--stem_channels", type=whole(1), metavar="N", help="channels of conv0 [2k]"
     )
+    parser.add_argument("--head", choices=HEADS, help="map3x3 is for ImageNet [gap]")
     parser.add_argument(
         "--normalize", choices=NORMALIZATIONS,
-        help="by colour's mean and deviation, or by mean image and 255 [channel]",
+        help="mean and deviation of a colour; mean image, 255; ... [channel]",
     )  # fmt: skip
 
 
@@ -301,14 +320,16 @@ def _resumed(args) -> Settings:
     from run_directory import read_settings
 
     for flag, value in sorted(vars(args).items()):
-        if flag not in RESUMABLE and value not in (None, False):
+        if flag not in RESUMABLE and value is not None and value is not False:
             raise UserError(
                 "--{} can't be changed with --resume; accepted beside it: {}".format(
                     flag, ", ".join("--" + name for name in RESUMABLE[1:])
                 )
             )
     settings = read_settings(args.resume)
-    changes = {"resume": args.resume, "gpus": args.gpu}
+    changes = {"resume": args.resume}
+    if args.gpu is not None:
+        changes["gpus"] = args.gpu
     if args.dataset_dir is not None:
         changes["dataset_dir"] = args.dataset_dir
     if args.no_verify:
@@ -336,9 +357,7 @@ def recipe_from(args) -> Recipe:
     recipe = dataclasses.replace(recipe, **_given(changes))
     config = _config_from(args, recipe)
     if config != dataclasses.replace(recipe.config, classes=config.classes):
-        recipe = dataclasses.replace(
-            recipe, name=recipes.network_name(config, recipes.depth_of(config))
-        )
+        recipe = dataclasses.replace(recipe, name=recipes.network_name(recipe, config))
     recipe = dataclasses.replace(recipe, config=config)
     recipes.check(recipe)
     return recipe
@@ -365,50 +384,66 @@ def _drops(recipe, drop_1, drop_2):
 
 
 def _config_from(args, recipe: Recipe):
+    """The recipe's network with what the flags override."""
     config = recipe.config
-    blocks = len(config.layers)
-    growth = args.growth_rate
-    if growth is not None and len(growth) == 1:
-        growth = growth * blocks
     unit = None
     if args.bottleneck is not None:
+        if config.is_residual:
+            raise UserError(
+                "--bottleneck {}; accepted: nothing, recipe {} has units of its own".format(
+                    args.bottleneck, recipe.name
+                )
+            )
         unit = "bottleneck" if args.bottleneck else "single"
-    changes = {
-        "growth_rate": growth,
-        "fetch": args.fetch,
-        "base": args.base,
-        "unit": unit,
-        # The original's 0 means "no compression", and so does 1.
-        "compression": None if args.compression is None else args.compression or 1.0,
-        "dropout": args.dropout,
-        "stem_channels": args.stem_channels,
-        "classes": CLASSES[recipe.dataset],
-    }
-    changed = dataclasses.replace(config, **_given(changes))
-    if args.depth is None and changed.unit == config.unit:
+    changes = _given(
+        {
+            "layers": args.layers,
+            "growth_rate": _growth_of_each(args.growth_rate or config.growth_rate,
+                                           len(args.layers or config.layers)),
+            "unit": unit,
+            # The original's 0 means "no compression", and so does 1.
+            "compression": None if args.compression is None else args.compression or 1.0,
+            "classes": CLASSES[recipe.dataset],
+        }
+    )  # fmt: skip
+    for field in ("fetch", "base", "nearest", "farthest", "combine", "dropout", "attention",
+                  "stem_channels", "head"):  # fmt: skip
+        changes.update(_given({field: getattr(args, field)}))
+    changed = dataclasses.replace(config, **changes)
+    if args.layers is not None or (args.depth is None and changed.unit == config.unit):
+        if args.depth is not None:
+            raise UserError("--depth {}; accepted: nothing beside --layers".format(args.depth))
         return changed
     if recipe.depth_rule is None:
+        if args.depth is None:
+            return changed
         raise UserError(
-            "--depth {}; accepted: nothing, recipe {} lists its layers".format(
+            "--depth {}; accepted: nothing, recipe {} lists its layers (--layers)".format(
                 args.depth, recipe.name
             )
         )
-    depth = recipes.depth_of(config) if args.depth is None else args.depth
+    depth = recipe.depth_rule.depth(config) if args.depth is None else args.depth
     return dataclasses.replace(changed, layers=recipe.depth_rule.layers(depth, changed))
+
+
+def _growth_of_each(growth: Tuple[int, ...], blocks: int) -> Tuple[int, ...]:
+    """One growth rate for all blocks is that of each."""
+    return growth[:1] * blocks if len(set(growth)) == 1 else growth
 
 
 def recipe_lines() -> List[str]:
     """The named recipes as a table of at most 80 columns."""
-    from sparsenet_config import parameters
+    from network_costs import parameters
 
-    lines = ["{:<24} {:<7} {:>6} {:>11}  {}".format("recipe", "data", "epochs", "parameters", "")]
+    line = "{:<26} {:<8} {:>6} {:>11}  {}"
+    lines = [line.format("recipe", "data", "epochs", "parameters", "layers of each block")]
     for recipe in RECIPES.values():
         lines.append(
-            "{:<24} {:<7} {:>6} {:>11,}  blocks of {}".format(
+            line.format(
                 recipe.name,
                 recipe.dataset,
                 recipe.epochs,
-                parameters(recipe.config),
+                "{:,}".format(parameters(recipe.config)),
                 "-".join(map(str, recipe.config.layers)),
             )
         )

@@ -1,8 +1,41 @@
-"""Pictures of training curves, drawn from the rows of loss+perf tables."""
+"""Figures, and the pictures of training curves that every run leaves."""
 
 from typing import Dict, List
 
 from run_directory import Row
+
+
+def new_figure(rows: int, columns: int, width: float, height: float):
+    """(figure, axes[rows][columns]), in inches.
+
+    Without pyplot: no window system is asked for, no state is left behind.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=110)
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def save(figure, path: str) -> None:
+    """Write a figure as .png or .svg, by the ending of `path`; the same figure, the same bytes."""
+    import matplotlib
+
+    figure.tight_layout()
+    without_date = {"Date": None} if path.endswith(".svg") else {"Software": None}
+    with matplotlib.rc_context({"svg.hashsalt": "sparsenet"}):
+        figure.savefig(path, metadata=without_date)
+
+
+def plain_logarithmic(axis) -> None:
+    """A logarithmic axis with ticks at 1, 2, 5, 10, ..., written as plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter("{:,g}".format))
+    # Where less than a decade is shown, the ticks between are written too.
+    axis.set_minor_formatter(LogFormatter(minor_thresholds=(0.9, 0.5)))
 
 
 def plot_curves(runs: Dict[str, List[Row]], title: str, path: str) -> None:
@@ -10,14 +43,10 @@ def plot_curves(runs: Dict[str, List[Row]], title: str, path: str) -> None:
 
     runs: label -> rows of its table. path: .png or .svg, by its ending.
     """
-    # Figure and canvas without pyplot: no window system is asked for, no state is left behind.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(10, 4.2), dpi=110)
-    FigureCanvasAgg(figure)
-    loss, error = figure.subplots(1, 2)
+    figure, axes = new_figure(1, 2, width=10, height=4.2)
+    loss, error = axes[0]
     for index, (label, rows) in enumerate(runs.items()):
         epochs = [row["epoch"] for row in rows]
         color = "C{}".format(index)
@@ -35,9 +64,8 @@ def plot_curves(runs: Dict[str, List[Row]], title: str, path: str) -> None:
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.yaxis.set_major_formatter(FuncFormatter("{:g}".format))
+        plain_logarithmic(axes.yaxis)
         axes.grid(True, which="both", alpha=0.25)
         axes.legend()
     figure.suptitle(title)
-    figure.tight_layout()
-    figure.savefig(path)
+    save(figure, path)

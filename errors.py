@@ -4,6 +4,8 @@ Every command line of this project ends in :func:`exit_code_of`, so that each mi
 line on stderr, `error: ...`, and exit code 2, whatever raised it.
 """
 
+import contextlib
+import os
 import sys
 from typing import Callable
 
@@ -29,6 +31,11 @@ def require(condition: bool, field: str, value: object, accepted: str) -> None:
 
 def exit_code_of(command: Callable[[], None]) -> int:
     """Run `command` and turn what it raises into one line on stderr and an exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        # A path that the terminal can't show is shown escaped.
+        getattr(sys, name).reconfigure(errors="backslashreplace")
     try:
         command()
     except UserError as error:
@@ -37,14 +44,20 @@ def exit_code_of(command: Callable[[], None]) -> int:
         return _report(error, EXIT_FAILED)
     except KeyboardInterrupt:
         return _report("interrupted", EXIT_INTERRUPTED)
+    except ModuleNotFoundError as error:
+        fix = "{} -m pip install -r requirements.txt".format(sys.executable)
+        return _report("{}; install what is needed with: {}".format(error, fix), EXIT_MISUSE)
     except BrokenPipeError:
         # The reader of our output (`| head`) has left: nobody is there to be told.
-        sys.stderr.close()
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return EXIT_FAILED
+    except OSError as error:
+        return _report(error, EXIT_FAILED)
     return 0
 
 
 def _report(message: object, code: int) -> int:
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
     print("error: {}".format(" ".join(str(message).split())), file=sys.stderr)
     return code

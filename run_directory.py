@@ -11,11 +11,12 @@ import glob
 import json
 import os
 import statistics
-from typing import Dict, List, Optional
+from typing import Dict, List, Sequence
 
 import recipes
 from command_line import Settings
 from errors import UserError
+from typed_records import check_types
 
 RECORD = "run.json"
 GRAPH = "graph.pbtxt"
@@ -48,6 +49,10 @@ def choose_path(settings: Settings, platform: str, now: datetime.datetime) -> st
     Raises UserError if that place is taken; writes nothing.
     """
     name = settings.name
+    try:
+        settings.log_dir.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError("--log_dir {!r}; accepted: a path in UTF-8".format(settings.log_dir))
     if name is None:
         recipe = settings.recipe
         parts = [recipe.name, recipe.dataset, platform, now.strftime("%Y%m%d-%H%M%S")]
@@ -125,7 +130,7 @@ def read_record(directory: str) -> dict:
             record = json.load(stream)
         if not isinstance(record, dict):
             raise ValueError("not an object")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError("{} can't be read: {}".format(path, error))
     return record
 
@@ -137,9 +142,11 @@ def read_settings(directory: str) -> Settings:
         fields = dict(record["settings"])
         if fields["gpus"] is not None:
             fields["gpus"] = tuple(fields["gpus"])
-        return Settings(recipe=recipes.from_dict(record["recipe"]), **fields)
+        settings = Settings(recipe=recipes.from_dict(record["recipe"]), **fields)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError("{}/{} is not complete: {}".format(directory, RECORD, error))
+    check_types(settings)
+    return settings
 
 
 # The table -----------------------------------------------------------------------------------
@@ -148,20 +155,18 @@ NOTES = """\
 # Losses are cross entropy per image, without weight decay; errors are fractions.
 # train_* are means over the epoch's augmented batches, while the weights move; test_* are over
 # every test image, after the epoch.
-# epoch_seconds covers the training steps alone. After a start, the first step is left out (it
-# sets up memory and kernels) and the rest is scaled to the whole epoch.
+# epoch_seconds covers the training steps alone. After a start, the first of several steps is left
+# out (it sets up memory and kernels) and the rest is scaled to the whole epoch.
 """
 
 
 class Table:
     """The table of a run: a row is appended after each epoch, comments stand around the rows."""
 
-    def __init__(self, path: str, title: str, keep_until: Optional[int] = None):
-        """Start the file, or keep what it says up to epoch `keep_until` and go on from there."""
+    def __init__(self, path: str, title: str, rows: Sequence[Row] = ()):
+        """Start the file with `rows` that are there already, where a run is continued."""
         self.path = path
-        self.rows = []  # type: List[Row]
-        if keep_until is not None and os.path.exists(path):
-            self.rows = [row for row in read_rows(path) if row["epoch"] <= keep_until]
+        self.rows = list(rows)
         head = "# {}\n{}{}\n".format(title, NOTES, "\t".join(COLUMNS))
         write_whole(path, head + "".join(_format(row) for row in self.rows))
 
@@ -189,8 +194,11 @@ def _format(row: Row) -> str:
 
 def read_rows(path: str) -> List[Row]:
     """The rows of a table; UserError if the file is no such table."""
-    with open(path, encoding="utf-8") as stream:
-        lines = [line.rstrip("\n") for line in stream if not line.startswith("#")]
+    try:
+        with open(path, encoding="utf-8") as stream:
+            lines = [line.rstrip("\n") for line in stream if not line.startswith("#")]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError("{} can't be read: {}".format(path, error))
     if not lines or tuple(lines[0].split("\t")) != COLUMNS:
         raise UserError("{} does not start with the columns {}".format(path, ", ".join(COLUMNS)))
     rows = []
@@ -198,7 +206,10 @@ def read_rows(path: str) -> List[Row]:
         cells = line.split("\t")
         if len(cells) != len(COLUMNS):
             continue  # a row that was being written when the machine went down
-        rows.append({name: float(cell) for name, cell in zip(COLUMNS, cells)})
+        try:
+            rows.append({name: float(cell) for name, cell in zip(COLUMNS, cells)})
+        except ValueError as error:
+            raise UserError("{}: {!r}: {}".format(path, line, error))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""The one TensorFlow graph of every SparseNet: a tensorpack ModelDesc built from a config.
+"""The one TensorFlow graph of every network: a tensorpack ModelDesc built from a config.
 
 The same file runs on TensorFlow 1.15 and 2.x and on every platform. Variable scopes are an
 interface: `conv0`, `block1/layer0/bn1`, ..., `transition1/conv1`, `bn_last`, `linear` are the
@@ -17,20 +17,25 @@ from tensorpack.models import (
     Conv2D,
     FullyConnected,
     GlobalAvgPooling,
+    MaxPooling,
     regularize_cost,
 )
+from tensorpack.tfutils.argscope import argscope
 from tensorpack.tfutils.tower import get_current_tower_context
 
 from sparsenet_config import (
-    BOTTLENECK_WIDTH,
     IMAGE_CHANNELS,
-    IMAGE_SIZE,
+    INNER_WIDTH,
+    Block,
+    Layer,
+    Slice,
     SparseNetConfig,
-    fetch,
-    transition_width,
+    blocks,
+    projects,
+    se_width,
 )
 
-BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
+BN_MOMENTUM = 0.9
 MOMENTUM = 0.9
 
 LOGITS = "linear/output"
@@ -38,15 +43,15 @@ CROSS_ENTROPY = "cross_entropy"  # per image, without weight decay: float32 [N]
 WRONG = "wrong"  # per image, 1.0 where the largest logit is not the label's: float32 [N]
 
 
-def convolution(name: str, x: tf.Tensor, channels: int, kernel: int) -> tf.Tensor:
-    """[N, H, W, C] -> [N, H, W, channels], no bias; He initialisation by fan out."""
+def convolution(name: str, x: tf.Tensor, channels: int, kernel: int, **options) -> tf.Tensor:
+    """[N, H, W, C] -> [N, H / stride, W / stride, channels]; He initialisation by fan out."""
     initializer = tf.random_normal_initializer(stddev=np.sqrt(2.0 / (kernel**2 * channels)))
-    return Conv2D(name, x, channels, kernel, use_bias=False, kernel_initializer=initializer)
+    return Conv2D(name, x, channels, kernel, kernel_initializer=initializer, **options)
 
 
 def bn_relu(name: str, x: tf.Tensor) -> tf.Tensor:
     """Batch normalisation, then ReLU: the pre-activation order of the paper. Shape is kept."""
-    return tf.nn.relu(BatchNorm(name, x, **BATCH_NORM))
+    return tf.nn.relu(BatchNorm(name, x))
 
 
 class Dropout:
@@ -77,60 +82,180 @@ def hash_seed(*numbers: int) -> int:
     return int(np.random.RandomState([n % 2**32 for n in numbers]).randint(2**31 - 1))
 
 
-def layer(name: str, x: tf.Tensor, config: SparseNetConfig, growth: int, dropout) -> tf.Tensor:
-    """One unit of a block: [N, H, W, C] -> [N, H, W, growth]."""
-    with tf.variable_scope(name):
-        if config.unit == "bottleneck":
-            x = convolution("conv1", bn_relu("bn1", x), BOTTLENECK_WIDTH * growth, 1)
-            x = convolution("conv2", bn_relu("bn2", dropout(x)), growth, 3)
-        else:
-            x = convolution("conv1", bn_relu("bn1", x), growth, 3)
-        return dropout(x)
+# Units: from a layer's pre-activation to what it puts out ---------------------------------------
 
 
-def block(x: tf.Tensor, config: SparseNetConfig, index: int, dropout) -> tf.Tensor:
-    """Block number `index` (from 0): [N, H, W, C] -> [N, H, W, channels handed on]."""
-    layers, growth = config.layers[index], config.growth_rate[index]
-    outputs = [x]
-    with tf.variable_scope("block{}".format(index + 1)):
-        for i in range(1, layers + 1):
-            x = aggregate(outputs, config, i)
-            outputs.append(layer("layer{}".format(i - 1), x, config, growth, dropout))
-    return aggregate(outputs, config, layers + 1)
+def single(x: tf.Tensor, layer: Layer, dropout: Dropout) -> tf.Tensor:
+    """[BN-ReLU-]Conv3x3(k)."""
+    return dropout(convolution("conv1", x, layer.outputs, 3))
 
 
-def aggregate(outputs: List[tf.Tensor], config: SparseNetConfig, reader: int) -> tf.Tensor:
-    """What layer number `reader` of a block reads of the outputs before it, as one tensor."""
-    sources = [outputs[i] for i in fetch(config, reader)]
-    return sources[0] if len(sources) == 1 else tf.concat(sources, axis=3)
+def bottleneck(x: tf.Tensor, layer: Layer, dropout: Dropout) -> tf.Tensor:
+    """[BN-ReLU-]Conv1x1(4k), BN-ReLU-Conv3x3(k)."""
+    x = dropout(convolution("conv1", x, INNER_WIDTH * layer.outputs, 1))
+    return dropout(convolution("conv2", bn_relu("bn2", x), layer.outputs, 3))
 
 
-def transition(name: str, x: tf.Tensor, config: SparseNetConfig, dropout) -> tf.Tensor:
-    """Between two blocks: [N, H, W, C] -> [N, H/2, W/2, C * compression]."""
-    channels = transition_width(config, int(x.shape[3]))
-    with tf.variable_scope(name):
-        x = dropout(convolution("conv1", bn_relu("bn1", x), channels, 1))
-        return AvgPooling("pool", x, 2)
+def residual_basic(x: tf.Tensor, layer: Layer, dropout: Dropout) -> tf.Tensor:
+    """[BN-ReLU-]Conv3x3(k), BN-ReLU-Conv3x3(k), the stride in the first (He et al. 2016)."""
+    x = dropout(convolution("conv1", x, layer.outputs, 3, strides=layer.stride))
+    return dropout(convolution("conv2", bn_relu("bn2", x), layer.outputs, 3))
+
+
+def residual_bottleneck(x: tf.Tensor, layer: Layer, dropout: Dropout) -> tf.Tensor:
+    """[BN-ReLU-]Conv1x1(k), BN-ReLU-Conv3x3(k), BN-ReLU-Conv1x1(4k), the stride in the second."""
+    width = layer.outputs // INNER_WIDTH
+    x = dropout(convolution("conv1", x, width, 1))
+    x = dropout(convolution("conv2", bn_relu("bn2", x), width, 3, strides=layer.stride))
+    return dropout(convolution("conv3", bn_relu("bn3", x), layer.outputs, 1))
+
+
+UNITS = {
+    "single": single,
+    "bottleneck": bottleneck,
+    "residual_basic": residual_basic,
+    "residual_bottleneck": residual_bottleneck,
+}
+
+
+def liu_zeng_attention(x: tf.Tensor) -> tf.Tensor:
+    """h + h * s with s = sigmoid of two BN-ReLU-Conv1x1 on the channel means (Liu & Zeng, 3.3)."""
+    channels = int(x.shape[3])
+    mean = tf.reduce_mean(x, axis=[1, 2], keepdims=True)
+    excited = convolution("conv1", bn_relu("bn1", mean), channels, 1)
+    both = tf.concat([excited, mean], axis=3)
+    return x + x * tf.nn.sigmoid(convolution("conv2", bn_relu("bn2", both), channels, 1))
+
+
+def squeeze_and_excitation(x: tf.Tensor) -> tf.Tensor:
+    """h * s with s = sigmoid of two layers on the channel means (Hu et al. 2018)."""
+    channels = int(x.shape[3])
+    mean = tf.reduce_mean(x, axis=[1, 2], keepdims=True)
+    inner = tf.nn.relu(convolution("conv1", mean, se_width(channels), 1, use_bias=True))
+    return x * tf.nn.sigmoid(convolution("conv2", inner, channels, 1, use_bias=True))
+
+
+ATTENTIONS = {"liu_zeng": liu_zeng_attention, "se": squeeze_and_excitation}
+
+
+# The network -----------------------------------------------------------------------------------
+
+
+def stem(x: tf.Tensor, config: SparseNetConfig) -> tf.Tensor:
+    """Images [N, S, S, 3] -> [N, S, S, stem width]; ImageNet's divides the sides by 4."""
+    if config.stem == "imagenet":
+        x = convolution("conv0", x, config.stem_width, 7, strides=2)
+        return MaxPooling("pool0", bn_relu("bn0", x), 3, strides=2, padding="SAME")
+    x = convolution("conv0", x, config.stem_width, 3)
+    return tf.nn.relu(x) if config.stem_relu else x
+
+
+def run_block(x: tf.Tensor, plan: Block, config: SparseNetConfig, dropout: Dropout) -> tf.Tensor:
+    """A block: [N, H, W, given] -> [N, H', W', outputs] of what it hands on."""
+    aggregation = Aggregation(config)
+    for index, layer in enumerate(plan.layers):
+        given = x if index == 0 else aggregation.read(layer.reads)
+        with tf.variable_scope("layer{}".format(index)):
+            active = pre_activation(given, config)
+            if index == 0:
+                aggregation.append(shortcut(x, active, plan, config) if plan.shortcut else x)
+            y = UNITS[config.unit](active, layer, dropout)
+            if config.attention != "none":
+                with tf.variable_scope("attention"):
+                    y = ATTENTIONS[config.attention](y)
+        aggregation.append(y)
+    return aggregation.read(plan.handed_on)
+
+
+def pre_activation(x: tf.Tensor, config: SparseNetConfig) -> tf.Tensor:
+    """What a layer does first; the bottlenecks of liu-zeng's scripts lack this ReLU."""
+    if config.unit == "bottleneck" and not config.bottleneck_relu:
+        return BatchNorm("bn1", x)
+    return bn_relu("bn1", x)
+
+
+def shortcut(x: tf.Tensor, active: tf.Tensor, plan: Block, config: SparseNetConfig) -> tf.Tensor:
+    """y_0 of a residual block whose input x has another shape; `active` is x pre-activated.
+
+    With bottlenecks a 1x1 convolution of `active` (He et al. 2016); else every second pixel of x,
+    and zeros for the channels that are not there (He et al. 2015, option A).
+    """
+    stride = plan.layers[0].stride
+    if projects(config, plan):
+        return convolution("shortcut", active, plan.inputs, 1, strides=stride)
+    return tf.pad(x[:, ::stride, ::stride, :], [[0, 0]] * 3 + [[0, plan.inputs - plan.given]])
+
+
+class Aggregation:
+    """The outputs y_0, y_1, ... of a block so far, and how a layer reads of them."""
+
+    def __init__(self, config: SparseNetConfig):
+        self.combine = config.combine
+        self.outputs = []  # type: List[tf.Tensor]
+        self.total = None  # of all outputs, what dense + sum reads: added up as it grows
+
+    def append(self, output: tf.Tensor) -> None:
+        """The output of the next layer."""
+        if self.combine == "sum":
+            self.total = output if self.total is None else self.total + output
+        self.outputs.append(output)
+
+    def read(self, slices: List[Slice]) -> tf.Tensor:
+        """What a layer reads: [N, H, W, C] each -> [N, H, W, sum of C, or C with `sum`]."""
+        if self.combine == "sum" and len(slices) == len(self.outputs):
+            return self.total
+        parts = [self._part(s) for s in slices]
+        if len(parts) == 1:
+            return parts[0]
+        return tf.add_n(parts) if self.combine == "sum" else tf.concat(parts, axis=3)
+
+    def _part(self, s: Slice) -> tf.Tensor:
+        output = self.outputs[s.output]
+        whole = s.stop - s.start == int(output.shape[3])
+        return output if whole else output[..., s.start : s.stop]
+
+
+def transition(x: tf.Tensor, plan: Block, config: SparseNetConfig, dropout: Dropout) -> tf.Tensor:
+    """Between two blocks: [N, H, W, C] -> [N, H/2, W/2, transition width]."""
+    x = convolution("conv1", bn_relu("bn1", x), plan.transition, 1)
+    if config.transition_relu:
+        x = tf.nn.relu(x)
+    return AvgPooling("pool", dropout(x), 2)
+
+
+def head(x: tf.Tensor, config: SparseNetConfig) -> tf.Tensor:
+    """[N, H, W, C] -> logits [N, classes]."""
+    x = bn_relu("bn_last", x)
+    if config.head == "map3x3":
+        x = AvgPooling("pool_last", x, 2)  # 7x7 -> 3x3, the last row and column left out
+    else:
+        x = GlobalAvgPooling("gap", x)
+    return FullyConnected("linear", x, config.classes)
 
 
 def network(x: tf.Tensor, config: SparseNetConfig, dropout: Dropout) -> tf.Tensor:
-    """Normalised images [N, 32, 32, 3] -> logits [N, classes]."""
-    x = convolution("conv0", x, config.stem_width, 3)
-    for index in range(len(config.layers)):
-        x = block(x, config, index, dropout)
-        if index + 1 < len(config.layers):
-            x = transition("transition{}".format(index + 1), x, config, dropout)
-    x = GlobalAvgPooling("gap", bn_relu("bn_last", x))
-    return FullyConnected("linear", x, config.classes)
+    """Normalised images [N, S, S, 3] -> logits [N, classes]."""
+    with argscope(Conv2D, use_bias=config.bias), argscope(
+        BatchNorm, momentum=BN_MOMENTUM, epsilon=config.bn_epsilon
+    ):
+        x = stem(x, config)
+        for index, plan in enumerate(blocks(config), start=1):
+            with tf.variable_scope(plan.scope):
+                x = run_block(x, plan, config, dropout)
+            if plan.transition is not None:
+                with tf.variable_scope("transition{}".format(index)):
+                    x = transition(x, plan, config, dropout)
+        return head(x, config)
 
 
 class SparseNet(ModelDesc):
     """The training and inference graph of a network, from uint8 images to a cost.
 
     config:         the network
-    normalization:  `mean` and `std`, as cifar_data.normalization_constants gives them
+    normalization:  `mean` and `std`, as the data's normalization_constants gives them
     batch_size:     images per step and device: accelerators such as the NPU want fixed shapes
-    learning_rate, weight_decay: of the first epoch; on kernels only
+    learning_rate:  of the first epoch
+    weight_decay:   on the variables whose names match `decayed`: kernels, in the papers
     seed:           of the dropout masks
     """
 
@@ -141,6 +266,7 @@ class SparseNet(ModelDesc):
         batch_size: int,
         learning_rate: float = 0.1,
         weight_decay: float = 1e-4,
+        decayed: str = ".*/W",
         seed: int = 0,
         wrap_optimizer=lambda optimizer: optimizer,
     ):
@@ -150,12 +276,14 @@ class SparseNet(ModelDesc):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.decayed = decayed
         self.seed = seed
         self.wrap_optimizer = wrap_optimizer
 
     def inputs(self):
-        """uint8 images [batch_size, 32, 32, 3] and int32 labels; with dropout, the step."""
-        image_shape = (self.batch_size, IMAGE_SIZE, IMAGE_SIZE, IMAGE_CHANNELS)
+        """uint8 images [batch_size, S, S, 3] and int32 labels; with dropout, the step."""
+        side = self.config.image_size
+        image_shape = (self.batch_size, side, side, IMAGE_CHANNELS)
         image = tf.TensorSpec(image_shape, tf.uint8, "image")
         label = tf.TensorSpec((self.batch_size,), tf.int32, "label")
         step = tf.TensorSpec((), tf.int32, "step")
@@ -170,11 +298,11 @@ class SparseNet(ModelDesc):
         prediction = tf.argmax(logits, axis=1, output_type=tf.int32)
         tf.cast(tf.not_equal(prediction, label), tf.float32, name=WRONG)
         # Half the sum of squares: its gradient is weight_decay * W, what the paper's SGD adds.
-        decay = self.weight_decay * regularize_cost(".*/W", tf.nn.l2_loss)
+        decay = self.weight_decay * regularize_cost(self.decayed, tf.nn.l2_loss)
         return tf.add(tf.reduce_mean(cross_entropy), decay, name="cost")
 
     def normalize(self, image: tf.Tensor) -> tf.Tensor:
-        """uint8 [N, 32, 32, 3] -> float32, (image - mean) / std."""
+        """uint8 [N, S, S, 3] -> float32, (image - mean) / std."""
         with tf.name_scope("normalize"):
             mean = tf.constant(self.normalization["mean"], tf.float32, name="mean")
             std = tf.constant(self.normalization["std"], tf.float32, name="std")

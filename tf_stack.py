@@ -27,11 +27,16 @@ def _stderr_kept_back():
     TensorFlow greets from C++ while it is imported, before its log level counts.
     """
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as kept, os.fdopen(os.dup(2), "wb") as stderr:
+    try:
+        saved = os.dup(2)
+    except OSError:  # closed: nothing can be said there
+        yield
+        return
+    with tempfile.TemporaryFile() as kept, os.fdopen(saved, "wb") as stderr:
         os.dup2(kept.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             kept.seek(0)
             stderr.write(kept.read())
             raise

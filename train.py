@@ -3,13 +3,15 @@
 The launchers differ in the :class:`Platform` they give; everything else happens here, once.
 """
 
+import contextlib
 import dataclasses
 import datetime
+import fcntl
 import os
 import platform as host
 import subprocess
 import sys
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import tf_stack
 from tf_stack import tf
@@ -22,17 +24,18 @@ from tensorpack.tfutils.sesscreate import NewSessionCreator
 from tensorpack.tfutils.sessinit import DictRestore, SaverRestore
 
 import cifar_data
+import imagenet_data
 import recipes
 import run_directory as records
-from callbacks import Checkpoints, EpochReport, Progress, TestSet, TrainingMeter
-from checkpoints import check_fits, latest_checkpoint, read_weights
+from callbacks import Checkpoints, EpochReport, Screen, TestSet, TrainingMeter
+from checkpoints import find_checkpoint, latest_checkpoint, network_weights
 from cifar_data import Dataset
 from command_line import Settings
 from curves import plot_curves
 from errors import RunFailed, UserError
 from initial_weights import initial_weights
+from network_costs import parameters
 from recipes import Recipe
-from sparsenet_config import parameters
 from sparsenet_model import SparseNet
 
 
@@ -59,17 +62,20 @@ class Run:
     """A run whose every input has been looked at; `directory` is not written yet.
 
     first_epoch: counted from 1; more than that where a run is continued
-    checkpoint:  to continue from, in a run directory
+    checkpoint:  to continue from, in a run directory; rows: of its table up to there
+    weights:     what a new run starts from, where they were loaded
     """
 
     settings: Settings
     platform: Platform
     data: Dataset
     steps: int
-    normalization: dict
+    preprocessing: dict
     directory: str
     first_epoch: int = 1
     checkpoint: Optional[str] = None
+    weights: Optional[Dict[str, np.ndarray]] = None
+    rows: Sequence[records.Row] = ()
 
     @property
     def recipe(self) -> Recipe:
@@ -87,10 +93,19 @@ def run(settings: Settings, choose_platform: Callable[[Settings], Platform]) -> 
     try:
         train(this, table)
     except KeyboardInterrupt:
-        print("\ncontinue with: --resume {}".format(this.directory))
-        raise
-    finally:
+        if latest_checkpoint(this.directory):
+            print("\ncontinue with: --resume {}".format(this.directory))
         close_records(this, table)
+        raise
+    except (RunFailed, tf.errors.OpError, OSError) as error:
+        # A disk that is full is full for the closing summary too: what failed first is told.
+        with contextlib.suppress(OSError):
+            close_records(this, table)
+        reason = " ".join(str(error).split("\n")[0].split())
+        raise RunFailed(
+            "{}; last good checkpoint: {}".format(reason, latest_checkpoint(this.directory))
+        )
+    close_records(this, table)
     print_summary(this, table)
 
 
@@ -110,7 +125,9 @@ def prepare(settings: Settings, platform: Platform) -> Run:
                 recipe.batch_size, len(platform.devices)
             )
         )
-    weights = None if settings.load is None else check_fits(settings.load, recipe.config)
+    weights = None
+    if settings.load is not None and settings.resume is None:
+        weights = network_weights(find_checkpoint(settings.load), recipe.config)
     data = load_data(settings)
     batches = len(data.train.labels) // recipe.batch_size
     if not batches:
@@ -126,16 +143,18 @@ def prepare(settings: Settings, platform: Platform) -> Run:
                 steps, batches, recipe.batch_size
             )
         )
-    settings = dataclasses.replace(settings, load=weights)
-    normalization = cifar_data.normalization_constants(data.train.images, recipe.normalize)
-    this = Run(settings, platform, data, steps, normalization, directory)
+    preprocessing = data.preprocessing(recipe.normalize, recipe.border)
+    this = Run(settings, platform, data, steps, preprocessing, directory, weights=weights)
     return this if settings.resume is None else continued(this)
 
 
 def load_data(settings: Settings) -> Dataset:
     """The data set of the recipe, or random images in its place, cut down to the subset."""
     name = settings.recipe.dataset
-    if settings.fake:
+    if name == "imagenet":
+        load, fake = imagenet_data.load, imagenet_data.fake
+        data = fake(settings.seed) if settings.fake else load(settings.dataset_dir)
+    elif settings.fake:
         data = cifar_data.fake(name, settings.seed)
     else:
         data = cifar_data.load(name, settings.dataset_dir, settings.verify)
@@ -145,24 +164,32 @@ def load_data(settings: Settings) -> Dataset:
 def continued(this: Run) -> Run:
     """`this`, going on from the newest checkpoint of its directory; UserError if it can't."""
     record = records.read_record(this.directory)
+    then = dict(record, devices=len(record.get("devices", ())))
+    for field, now in [
+        ("platform", this.platform.name),
+        ("devices", len(this.platform.devices)),
+        ("steps_per_epoch", this.steps),
+    ]:
+        if then.get(field) != now:
+            raise UserError(
+                "{}: `{}` was {}, here it is {}; accepted: the same, or a new run with "
+                "--load {}".format(this.directory, field, then.get(field), now, this.directory)
+            )
+    if record.get("data") != this.data.describe():
+        raise UserError(
+            "the data in {} are not those that {} was trained on; accepted: the same, see "
+            "--dataset_dir".format(this.settings.dataset_dir, this.directory)
+        )
+    if not os.access(this.directory, os.W_OK):
+        raise UserError("{} can't be written to".format(this.directory))
     checkpoint = latest_checkpoint(this.directory)
     if checkpoint is None:
         raise UserError("{} holds no checkpoint to continue from".format(this.directory))
-    if record.get("platform") != this.platform.name:
-        raise UserError(
-            "{} was trained on {}, this is {}; accepted: the same, or a new run with "
-            "--load {}".format(
-                this.directory, record.get("platform"), this.platform.name, checkpoint
-            )
-        )
-    if record.get("data") != describe_data(this.data):
-        raise UserError(
-            "the data in {} are not those that {} was trained on".format(
-                this.settings.dataset_dir, this.directory
-            )
-        )
-    step = int(checkpoint.rsplit("-", 1)[1])
-    return dataclasses.replace(this, checkpoint=checkpoint, first_epoch=step // this.steps + 1)
+    network_weights(checkpoint, this.recipe.config)
+    done = int(checkpoint.rsplit("-", 1)[1]) // this.steps
+    rows = records.read_rows(records.table_path(this.directory, this.platform.name))
+    rows = [row for row in rows if row["epoch"] <= done]
+    return dataclasses.replace(this, checkpoint=checkpoint, first_epoch=done + 1, rows=rows)
 
 
 # The records -----------------------------------------------------------------------------------
@@ -170,29 +197,41 @@ def continued(this: Run) -> Run:
 
 def open_records(this: Run) -> records.Table:
     """Make the run directory (or go on with it) and write what is known before the first step."""
-    logger_to_file_only()
     try:
         os.makedirs(this.directory, exist_ok=True)
+        lock(this.directory)
+        logger_to_file_only()
+        # Any action but asking on the terminal; the directory is new or to be continued.
+        logger.set_logger_dir(this.directory, action="k")
+        if this.checkpoint is None:
+            record = describe_run(this)
+        else:
+            record = records.read_record(this.directory)
+            start = dict(first_epoch=this.first_epoch, **describe_start(this))
+            record["continued"] = list(record.get("continued", ())) + [start]
+            record["recipe"] = recipes.to_dict(this.recipe)
+            record["settings"] = records.settings_to_dict(this.settings)
+            records.write_stats(this.directory, this.rows)
+        records.write_record(this.directory, record)
+        title = "{} on {}, seed {}, {}".format(
+            this.recipe.name, this.recipe.dataset, this.settings.seed,
+            ", ".join(this.platform.devices),
+        )  # fmt: skip
+        path = records.table_path(this.directory, this.platform.name)
+        return records.Table(path, title, this.rows)
     except OSError as error:
-        raise UserError("run directory {}: {}".format(this.directory, error.strerror))
-    # Any action but asking on the terminal; the directory is new or to be continued.
-    logger.set_logger_dir(this.directory, action="k")
-    path = records.table_path(this.directory, this.platform.name)
-    title = "{} on {}, seed {}, {}".format(
-        this.recipe.name, this.recipe.dataset, this.settings.seed, ", ".join(this.platform.devices)
-    )
-    if this.checkpoint is None:
-        records.write_record(this.directory, describe_run(this))
-        return records.Table(path, title)
-    record = records.read_record(this.directory)
-    record["recipe"] = recipes.to_dict(this.recipe)
-    record.setdefault("continued", []).append(
-        dict(first_epoch=this.first_epoch, **describe_start(this))
-    )
-    records.write_record(this.directory, record)
-    table = records.Table(path, title, keep_until=this.first_epoch - 1)
-    records.write_stats(this.directory, table.rows)
-    return table
+        raise UserError("run directory {}: {}".format(this.directory, error.strerror or error))
+
+
+def lock(directory: str) -> None:
+    """Hold a run directory until this process ends; UserError if another one holds it."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError("{} is being written by another run".format(directory))
+    except OSError:
+        pass  # a file system without locks
 
 
 def close_records(this: Run, table: records.Table) -> None:
@@ -216,13 +255,8 @@ def describe_run(this: Run) -> dict:
         precision=this.platform.precision,
         seed=this.settings.seed,
         steps_per_epoch=this.steps,
-        data=describe_data(this.data),
-        preprocessing=dict(
-            this.normalization,
-            normalize=this.recipe.normalize,
-            pad=cifar_data.PAD,
-            mirror=this.data.mirror,
-        ),
+        data=this.data.describe(),
+        preprocessing=this.preprocessing,
     )
 
 
@@ -234,15 +268,6 @@ def describe_start(this: Run) -> dict:
         "devices": this.platform.devices,
         "commit": describe_commit(),
         "versions": describe_versions(),
-    }
-
-
-def describe_data(data: Dataset) -> dict:
-    """Name and fingerprints of the sets that a run uses."""
-    return {
-        "name": data.name,
-        "train": cifar_data.fingerprint(data.train),
-        "test": cifar_data.fingerprint(data.test),
     }
 
 
@@ -306,10 +331,11 @@ def train(this: Run, table: records.Table) -> None:
     towers = len(this.platform.devices)
     model = SparseNet(
         recipe.config,
-        this.normalization,
+        this.preprocessing,
         recipe.batch_size // towers,
         recipe.learning_rate,
         recipe.weight_decay,
+        ".*/W" if recipe.decayed == "kernels" else ".*",
         settings.seed,
         this.platform.wrap_optimizer,
     )
@@ -318,29 +344,22 @@ def train(this: Run, table: records.Table) -> None:
         model.get_input_signature(), make_input(this, towers), model.build_graph,
         model.get_optimizer,
     )  # fmt: skip
-    try:
-        trainer.train(
-            callbacks=make_callbacks(this, table, towers),
-            monitors=[TFEventWriter(), JSONWriter()],
-            session_creator=NewSessionCreator(config=this.platform.session_config),
-            session_init=initial_state(this),
-            steps_per_epoch=this.steps,
-            starting_epoch=this.first_epoch,
-            max_epoch=recipe.epochs,
-        )
-    except (RunFailed, tf.errors.OpError, OSError) as error:
-        raise RunFailed(
-            "{}; last good checkpoint: {}".format(
-                str(error).split("\n")[0], latest_checkpoint(this.directory)
-            )
-        )
+    trainer.train(
+        callbacks=make_callbacks(this, table, towers),
+        monitors=[TFEventWriter(), JSONWriter()],
+        session_creator=NewSessionCreator(config=this.platform.session_config),
+        session_init=initial_state(this),
+        steps_per_epoch=this.steps,
+        starting_epoch=this.first_epoch,
+        max_epoch=recipe.epochs,
+    )
 
 
 def make_callbacks(this: Run, table: records.Table, towers: int) -> list:
     """What happens around the steps; a callback comes after those whose results it uses."""
     recipe = this.recipe
     meter = TrainingMeter()
-    test_set = TestSet(this.data.test, recipe.batch_size // towers)
+    test_set = TestSet(this.data, recipe.batch_size // towers)
     return [
         RunUpdateOps(),
         # Asked at the end of epoch e for the rate of e + 1, and once before the first.
@@ -348,19 +367,20 @@ def make_callbacks(this: Run, table: records.Table, towers: int) -> list:
             "learning_rate", lambda epoch, _: recipe.learning_rate_at(epoch + 1)
         ),
         meter,
-        Progress(recipe.batch_size),
         test_set,
         EpochReport(meter, test_set, table, recipe),
         Checkpoints(this.directory, is_new_run=this.checkpoint is None),
+        # Last: whatever becomes of the terminal, the epoch is kept.
+        Screen(table, recipe.batch_size),
     ]
 
 
-def make_trainer(towers: int, aggregation: Optional[str] = None):
-    """The trainer for a number of devices; `aggregation`: how tensorpack adds their gradients."""
+def make_trainer(towers: int):
+    """The trainer for a number of devices of this machine."""
     if towers == 1:
         trainer = SimpleTrainer()
     else:
-        trainer = SyncMultiGPUTrainerReplicated(list(range(towers)), mode=aggregation)
+        trainer = SyncMultiGPUTrainerReplicated(list(range(towers)))
     # Ungated (tensorpack's default), TF 1.15 may update a kernel in place while the gradient of
     # its layer's input is still being computed from it.
     trainer.GATE_GRADIENTS = tf.train.Optimizer.GATE_OP
@@ -371,9 +391,9 @@ def make_input(this: Run, towers: int):
     """Placeholders for one device; for several a queue, of which each takes its part of a batch."""
 
     def datapoints():
-        batches = cifar_data.training_batches(
-            this.data.train, this.recipe.batch_size, this.settings.seed,
-            this.data.mirror, this.steps, this.first_epoch,
+        batches = this.data.training_batches(
+            this.recipe.batch_size, this.settings.seed, this.steps, this.first_epoch,
+            this.preprocessing,
         )  # fmt: skip
         for step, batch in enumerate(batches, start=(this.first_epoch - 1) * this.steps):
             for part in zip(*(np.split(array, towers) for array in batch)):
@@ -388,8 +408,8 @@ def initial_state(this: Run):
     """What the variables start from: a checkpoint to continue, loaded weights, or new ones."""
     if this.checkpoint is not None:
         return SaverRestore(this.checkpoint)
-    if this.settings.load is not None:
-        return DictRestore(read_weights(this.settings.load, this.recipe.config))
+    if this.weights is not None:
+        return DictRestore(this.weights)
     return DictRestore(initial_weights(this.recipe.config, this.settings.seed))
 
 

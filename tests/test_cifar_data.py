@@ -187,7 +187,9 @@ def test_label_out_of_range(tmp_path):
         ({"labels": [0]}, "data"),
         ({"data": np.zeros((1, 3072), np.uint8)}, "labels"),
         ({"data": np.zeros((1, 3071), np.uint8), "labels": [0]}, "3072"),
-        ({"data": np.zeros((1, 3072), np.float32), "labels": [0]}, "uint8"),
+        ({"data": np.zeros((1, 3072), np.float32), "labels": [0]}, "whole numbers"),
+        ({"data": np.zeros((1, 3072), np.uint16), "labels": [0]}, "uint8"),
+        ({"data": np.zeros((1, 3072), object), "labels": [0]}, "whole numbers"),
         ({"data": np.zeros((2, 3072), np.uint8), "labels": [0]}, "labels"),
         ({"data": np.zeros((1, 3072), np.uint8), "labels": ["cat"]}, "labels"),
         ({"data": np.zeros((0, 3072), np.uint8), "labels": []}, "data"),
@@ -223,6 +225,36 @@ def test_a_crafted_pickle_does_not_run_code(tmp_path):
     (tmp_path / "data_batch_1").write_bytes(pickle.dumps(batch, 2))
     refused(tmp_path, "data_batch_1", "system")
     assert not marker.exists()
+
+
+def test_a_pickle_can_not_forge_an_array_of_pointers(tmp_path):
+    """numpy's own dtype.__setstate__ would take eight bytes of the file for an object."""
+    write_python_layout(tmp_path)
+    forged = (
+        b"\x80\x02}(U\x04dataK\x00U\x06labels"
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(U\x02V8K\x00K\x01tR"
+        b"(K\x03U\x01|N(U\x01ft}U\x01f(cnumpy\ndtype\n(U\x01OK\x00K\x01tRK\x00tsK\x08K\x01K\x00tb"
+        b"U\x08AAAAAAAAtRu."
+    )
+    (tmp_path / "data_batch_1").write_bytes(forged)
+    refused(tmp_path, "data_batch_1", "V8")
+
+
+@pytest.mark.parametrize("kind", ["w:gz", "w:xz", "w:bz2"])
+@pytest.mark.parametrize("damage", ["byte", "end"])
+def test_a_damaged_archive_is_found_though_its_files_look_whole(tmp_path, kind, damage):
+    write_binary_layout(tmp_path / "cifar-10-batches-bin")
+    archive = tmp_path / "cifar-10-binary.tar.gz"
+    with tarfile.open(str(archive), kind) as stream:
+        stream.add(str(tmp_path / "cifar-10-batches-bin"), arcname="cifar-10-batches-bin")
+    content = bytearray(archive.read_bytes())
+    cifar_data.load("c10", str(archive))
+    if damage == "end":
+        del content[-3:]
+    else:
+        content[len(content) // 2] ^= 1
+    archive.write_bytes(bytes(content))
+    refused(archive, "cifar-10-binary.tar.gz")
 
 
 def test_truncated_archive(tmp_path):
@@ -269,23 +301,55 @@ def test_official_size_needs_the_official_md5(tmp_path, monkeypatch):
 # Normalisation -------------------------------------------------------------------------------
 
 
+def pictures(images, test=None):
+    sets = [
+        ImageSet(i, np.zeros(len(i), np.int32)) for i in (images, images if test is None else test)
+    ]
+    return cifar_data.Dataset("c10", sets[0], sets[1], mirror=True)
+
+
 def test_channel_constants_are_mean_and_deviation():
     images = np.random.RandomState(0).randint(0, 256, (50, 32, 32, 3)).astype(np.uint8)
-    constants = cifar_data.normalization_constants(images, "channel")
+    constants = cifar_data.normalization_constants(pictures(images), "channel")
     assert np.allclose(constants["mean"], images.mean(axis=(0, 1, 2), dtype=np.float64))
     assert np.allclose(constants["std"], images.std(axis=(0, 1, 2), dtype=np.float64))
 
 
 def test_pixel_mean_constants():
     images = np.random.RandomState(0).randint(0, 256, (50, 32, 32, 3)).astype(np.uint8)
-    constants = cifar_data.normalization_constants(images, "pixel_mean")
+    constants = cifar_data.normalization_constants(pictures(images), "pixel_mean")
     assert np.allclose(constants["mean"], images.mean(axis=0, dtype=np.float64))
     assert constants["std"] == 255
 
 
+def test_constants_of_the_public_codes_are_over_both_sets():
+    """(x - mean) / 255 for ascend, (x - mean) / 128 - 1 for official."""
+    stream = np.random.RandomState(0)
+    train = stream.randint(0, 256, (30, 32, 32, 3)).astype(np.uint8)
+    test = stream.randint(0, 128, (10, 32, 32, 3)).astype(np.uint8)
+    mean = np.concatenate([train, test]).mean(axis=0, dtype=np.float64)
+    image = train[0].astype(np.float64)
+    for normalize, expected in [
+        ("ascend", (image - mean) / 255),
+        ("official", (image - mean) / 128 - 1),
+        ("unit", image / 255),
+    ]:
+        constants = cifar_data.normalization_constants(pictures(train, test), normalize)
+        assert np.allclose((image - np.array(constants["mean"])) / constants["std"], expected)
+
+
+def test_the_border_can_have_the_mean_colour():
+    data = pictures(np.full((4, 32, 32, 3), [10, 20, 30], np.uint8))
+    border = data.preprocessing("channel", "mean")["border"]
+    assert border == [10, 20, 30]
+    batches = data.training_batches(4, 0, 1, 1, {"border": border})
+    assert (next(batches).images == [10, 20, 30]).all()
+    assert data.preprocessing("channel", "black")["border"] == [0, 0, 0]
+
+
 def test_a_colour_without_spread_is_not_divided_by_zero():
     images = np.full((2, 32, 32, 3), 7, np.uint8)
-    assert cifar_data.normalization_constants(images, "channel")["std"] == [1.0] * 3
+    assert cifar_data.normalization_constants(pictures(images), "channel")["std"] == [1.0] * 3
 
 
 # Batches -------------------------------------------------------------------------------------
@@ -335,7 +399,8 @@ def test_batches_depend_on_seed_epoch_and_index_alone():
     data = coordinates_set(50)
 
     def stream(seed, first_epoch, count):
-        batches = cifar_data.training_batches(data, 8, seed, True, 5, first_epoch)
+        pair = cifar_data.Dataset("c10", data, data, mirror=True)
+        batches = pair.training_batches(8, seed, 5, first_epoch, {"border": [0, 0, 0]})
         return np.stack([next(batches).images for _ in range(count)])
 
     whole = stream(0, 1, 15)
@@ -366,7 +431,7 @@ BATCH_LABELS = [26, 40, 28, 2, 44, 38, 5, 30]
 def test_test_batches_hold_every_image_once(count, batch):
     data = coordinates_set(count)
     labels = []
-    for (images, batch_labels), valid in cifar_data.test_batches(data, batch):
+    for (images, batch_labels), valid in cifar_data.in_order(data, batch):
         assert images.shape == (batch, 32, 32, 3) and batch_labels.shape == (batch,)
         assert np.array_equal(images[:valid], data.images[batch_labels[:valid]])
         labels.extend(batch_labels[:valid])

@@ -35,6 +35,8 @@ SHORTENED = {
     "python main_gpu.py --recipe digits --fetch dense": SHORT + ["--subset", "128"],
     "python main_gpu.py --resume RUN_DIR": ["--max_epoch", "4"],
     "python main_gpu.py --help": [],
+    "python scripts/ledger.py": ["--check"],
+    "python scripts/evaluate.py RUN_DIR": [],
     "python cifar_data.py --dataset_dir DIR": [],
 }
 

@@ -3,8 +3,9 @@ import dataclasses
 import pytest
 
 from errors import UserError
-from recipes import RECIPES, DepthRule, depth_of
-from sparsenet_config import SparseNetConfig, fetch, macs, parameters, variable_shapes
+from network_costs import macs, parameters
+from recipes import RECIPES, DepthRule
+from sparsenet_config import SparseNetConfig, fetch, variable_shapes
 
 # Trainable parameters with the 100-class head, and MACs per image in millions.
 PAPER_ROWS = {
@@ -122,4 +123,4 @@ def test_depth_rule():
 
 @pytest.mark.parametrize("name", PAPER_ROWS)
 def test_depth_of_a_recipe_is_the_papers(name):
-    assert depth_of(RECIPES[name].config) == (40 if "-40-" in name else 100)
+    assert DepthRule().depth(RECIPES[name].config) == (40 if "-40-" in name else 100)

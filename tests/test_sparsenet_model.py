@@ -5,76 +5,17 @@ from tf_stack import tf
 
 import numpy as np
 import pytest
+from graphs import PLAIN, Built, batch, disturbed_weights, graph_shapes, relative_difference
 from tensorpack.tfutils.tower import TowerContext
 
 from initial_weights import initial_value, initial_weights
-from recipes import RECIPES
-from sparsenet_config import SparseNetConfig, parameters, variable_shapes
+from network_costs import parameters
+from sparsenet_config import SparseNetConfig, variable_shapes
 from sparsenet_model import CROSS_ENTROPY, LOGITS, MOMENTUM, WRONG, SparseNet
-
-PLAIN = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
 
 
 def small(**fields):
-    fields.setdefault("layers", (4, 3, 2))
-    return SparseNetConfig(growth_rate=(4, 5, 6), **fields)
-
-
-class Built:
-    """A graph of a model with its session, weights from initial_weights."""
-
-    def __init__(self, config, batch_size=4, is_training=False, normalization=PLAIN, **options):
-        self.graph = tf.Graph()
-        with self.graph.as_default():
-            model = SparseNet(config, normalization, batch_size, **options)
-            self.inputs = [tf.placeholder(s.dtype, s.shape, s.name) for s in model.inputs()]
-            with TowerContext("", is_training=is_training):
-                self.cost = model.build_graph(*self.inputs)
-                if is_training:
-                    self.gradients = {
-                        v.op.name: g for g, v in model.get_optimizer().compute_gradients(self.cost)
-                    }
-            self.session = tf.Session()
-            self.session.run(tf.global_variables_initializer())
-            self.load(initial_weights(config, seed=0))
-
-    def variables(self):
-        return {v.op.name: v for v in self.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)}
-
-    def load(self, weights):
-        with self.graph.as_default():
-            for name, variable in self.variables().items():
-                if name in weights:
-                    variable.load(weights[name], self.session)
-
-    def run(self, fetches, *fed):
-        return self.session.run(fetches, dict(zip(self.inputs, fed)))
-
-
-def batch(count=4, classes=10, seed=0):
-    stream = np.random.RandomState(seed)
-    images = stream.randint(0, 256, (count, 32, 32, 3)).astype(np.uint8)
-    return images, stream.randint(0, classes, count).astype(np.int32)
-
-
-def graph_shapes(config):
-    """Names and shapes of the variables of the graph, and the number of trainable parameters."""
-    with tf.Graph().as_default() as graph:
-        model = SparseNet(config, PLAIN, 2)
-        inputs = [tf.placeholder(s.dtype, s.shape, s.name) for s in model.inputs()]
-        with TowerContext("", is_training=False):
-            model.build_graph(*inputs)
-        shapes = {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}
-        trainable = sum(int(np.prod(v.shape.as_list())) for v in tf.trainable_variables())
-        return shapes, trainable, graph
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_the_graph_has_the_variables_of_the_arithmetic(name):
-    config = dataclasses.replace(RECIPES[name].config, classes=100)
-    shapes, trainable, _ = graph_shapes(config)
-    assert shapes == dict(variable_shapes(config))
-    assert trainable == parameters(config)
+    return SparseNetConfig(**dict({"layers": (4, 3, 2), "growth_rate": (4, 5, 6)}, **fields))
 
 
 @pytest.mark.parametrize(
@@ -87,11 +28,27 @@ def test_the_graph_has_the_variables_of_the_arithmetic(name):
         {"compression": 0.3},
         {"stem_channels": 7},
         {"layers": (1, 1, 1)},
+        {"fetch": "nearest_farthest", "nearest": 1, "farthest": 2},
+        {"fetch": "nearest_farthest", "nearest": 0, "farthest": 2},
+        {
+            "fetch": "channel_window",
+            "nearest": 1,
+            "farthest": 1,
+            "layers": (5, 5, 5),
+            "transition_slots": True,
+            "growth_rate": (4, 4, 4),
+        },
+        {"bias": True, "attention": "liu_zeng"},
+        {"attention": "se", "growth_rate": (16, 16, 16)},
+        {"combine": "sum"},
+        {"combine": "sum", "fetch": "dense", "unit": "residual_basic"},
+        {"combine": "sum", "unit": "residual_bottleneck"},
+        {"stem": "imagenet", "head": "map3x3", "layers": (1, 1, 1, 1), "growth_rate": (4, 4, 4, 4)},
     ],
 )
 def test_variants_have_the_variables_of_the_arithmetic(fields):
     config = small(**fields)
-    shapes, trainable, _ = graph_shapes(config)
+    shapes, trainable = graph_shapes(config)
     assert shapes == dict(variable_shapes(config))
     assert trainable == parameters(config)
 
@@ -137,19 +94,11 @@ def reference_logits(images, weights, config):
     return features @ weights["linear/W"] + weights["linear/b"]
 
 
-def relative_difference(a, b):
-    return np.linalg.norm(a - b) / np.linalg.norm(b)
-
-
 @pytest.mark.parametrize("unit, compression, base", [("single", 1.0, 2), ("bottleneck", 0.5, 3)])
 def test_logits_are_those_of_the_paper(unit, compression, base):
     """Layers, fetch order, transitions and head, against numpy in double precision."""
     config = small(unit=unit, compression=compression, base=base)
-    stream = np.random.RandomState(1)
-    weights = {
-        name: value + 0.1 * stream.uniform(size=value.shape).astype(np.float32)
-        for name, value in initial_weights(config, seed=3).items()
-    }
+    weights = disturbed_weights(config)
     built = Built(config)
     built.load(weights)
     images, labels = batch()

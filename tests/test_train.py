@@ -236,15 +236,94 @@ def test_a_finished_run_can_be_extended(finished_run, tmp_path):
 def test_what_can_not_be_continued(finished_run, tmp_path):
     assert_refused(launch("--resume", tmp_path / "nothing"), "nothing", "run.json")
     assert_refused(launch("--resume", finished_run, "--depth", "40"), "--depth", "--max_epoch")
+    for flag in ("--seed", "--weight_decay", "--dropout", "--bottleneck"):
+        assert_refused(launch("--resume", finished_run, flag, "0"), flag)
     broken = tmp_path / "broken"
     shutil.copytree(str(finished_run), str(broken))
     for path in broken.glob("model-*"):
         path.unlink()
     assert_refused(launch("--resume", broken, "--max_epoch", "5"), "no checkpoint")
-    (broken / "run.json").write_text("{")
-    assert_refused(launch("--resume", broken), "run.json")
-    (broken / "run.json").write_text("{}")
-    assert_refused(launch("--resume", broken), "run.json", "settings")
+    for text, word in [
+        ("{", "run.json"),
+        ("{}", "settings"),
+        ("[" * 100000, "run.json"),
+        (edited(finished_run, "settings", "seed", "abc"), "`seed` is abc"),
+        (edited(finished_run, "recipe", "epochs", 2.5), "`epochs` is 2.5"),
+        (edited(finished_run, "recipe", "drops", [[1, 0]]), "drops"),
+    ]:
+        (broken / "run.json").write_text(text)
+        assert_refused(launch("--resume", broken), word)
+
+
+def edited(run, section, field, value):
+    """run.json with one field changed."""
+    record = json.loads((run / "run.json").read_text())
+    record[section][field] = value
+    return json.dumps(record)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "other network"])
+def test_a_damaged_checkpoint_is_neither_continued_nor_loaded(finished_run, tmp_path, damage):
+    run = tmp_path / "run"
+    shutil.copytree(str(finished_run), str(run))
+    data = run / "model-15.data-00000-of-00001"
+    if damage == "truncated":
+        data.write_bytes(data.read_bytes()[:1000])
+    elif damage == "garbage":
+        (run / "model-15.index").write_bytes(os.urandom(300))
+    else:
+        record = json.loads((run / "run.json").read_text())
+        record["recipe"]["config"]["growth_rate"][2] = 13
+        (run / "run.json").write_text(json.dumps(record))
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    result = launch("--resume", run, "--max_epoch", "5")
+    assert_refused(result, "model-15", "linear/W" if damage == "other network" else "read")
+    assert before == {path.name: path.read_bytes() for path in run.iterdir()}
+    if damage != "other network":
+        result = launch(*TINY, "--load", run, "--log_dir", tmp_path / "new")
+        assert_refused(result, "model-15")
+        assert not (tmp_path / "new").exists()
+
+
+def test_a_run_that_is_being_written_is_left_alone(tmp_path):
+    flags = TINY + ["--max_epoch", "500", "--drop_1", "400", "--drop_2", "450"]
+    process = start(*flags, "--log_dir", tmp_path, "--name", "run")
+    try:
+        wait_for_row(process, tmp_path / "run" / "loss+perf_cpu.txt", 1)
+        assert_refused(launch("--resume", tmp_path / "run"), "being written")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_loaded_checkpoint_is_not_needed_to_continue(finished_run, tmp_path):
+    shutil.copytree(str(finished_run), str(tmp_path / "source"))
+    flags = TINY + ["--max_epoch", "1", "--log_dir", tmp_path, "--name", "run"]
+    assert launch(*flags, "--load", tmp_path / "source").code == 0
+    shutil.rmtree(str(tmp_path / "source"))
+    assert launch("--resume", tmp_path / "run", "--max_epoch", "2").code == 0
+
+
+def test_closed_and_failing_outputs(tmp_path):
+    """The epoch is kept whatever becomes of the terminal."""
+    launcher = "{} {} {} --max_epoch 1 --log_dir {}".format(
+        sys.executable, CHECKOUT / "main_gpu.py", " ".join(TINY), tmp_path
+    )
+    for redirection, name, code in [
+        (">&-", "out", 0),
+        ("2>&-", "err", 0),
+        ("| head -1", "pipe", 0),
+    ]:
+        command = "{} --name {} {}".format(launcher, name, redirection)
+        done = subprocess.run(["bash", "-c", command], capture_output=True)
+        assert done.returncode == code, done
+        assert b"Traceback" not in done.stderr, done
+        assert (tmp_path / name / "model-5.index").exists()
+
+
+def assert_refused_after_notes(result, *words):
+    """As assert_refused, where the data were found, and told of, before."""
+    assert_refused(result._replace(out=""), *words)
 
 
 def test_continuing_with_other_data_is_refused(tmp_path):
@@ -255,7 +334,7 @@ def test_continuing_with_other_data_is_refused(tmp_path):
     assert launch(*flags, "--dataset_dir", tmp_path / "data").code == 0
     result = launch("--resume", tmp_path / "run", "--max_epoch", "2", "--dataset_dir",
                     tmp_path / "other")  # fmt: skip
-    assert result.code == 2 and "not those" in result.err
+    assert_refused_after_notes(result, "not those")
     assert launch("--resume", tmp_path / "run", "--max_epoch", "2").code == 0
 
 

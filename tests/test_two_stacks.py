@@ -36,7 +36,7 @@ def save_logits(run, out):
 
     record = run_directory.read_record(run)
     recipe = from_dict(record["recipe"])
-    data = cifar_data.load(recipe.dataset, None).test
+    data = cifar_data.load(recipe.dataset, None)
     predict = OfflinePredictor(
         PredictConfig(
             model=SparseNet(recipe.config, record["preprocessing"], 32),
@@ -45,7 +45,7 @@ def save_logits(run, out):
             output_names=[LOGITS, CROSS_ENTROPY],
         )
     )
-    batches = cifar_data.test_batches(data, 32)
+    batches = data.test_batches(32)
     np.save(out, np.concatenate([predict(*batch)[0][:count] for batch, count in batches]))
 
 

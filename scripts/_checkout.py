@@ -1,0 +1,8 @@
+"""Lets a script of this folder import the rooms of the checkout, from whatever directory."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import supported_python  # noqa: E402, F401  (refuses a Python that can't go on)

@@ -36,9 +36,10 @@ Where keras-SparseNet's 0.74M and 2.50M come from (the paper prints 0.76M and
 is what is counted, and for how many classes. For 40-24 and 100-24:
 """
 
-LIU_ZENG = """\
-Liu & Zeng print errors of 3.24 % (CIFAR-10), 16.98 % (CIFAR-100) and 1.69 % (SVHN); which
-network of which size has which of them was not found."""
+LIU_ZENG = (
+    "Liu & Zeng print errors of 3.24 % (CIFAR-10), 16.98 % (CIFAR-100) and 1.69 % (SVHN); which "
+    "network of which size has which of them was not found."
+)
 
 
 class Row(NamedTuple):
@@ -178,9 +179,8 @@ def millions(value: Optional[int]) -> str:
 def print_text(rows: List[Row]) -> None:
     """A table of at most 80 columns, then the notes."""
     line = "{:<27} {:>7} {:>11} {:<7} {:>6} {:>6} {:>4} {:>5}"
-    print(
-        "MACs in millions; reads: connections; path: longest gradient path; MB: activations, fp32"
-    )
+    print("MACs: millions; reads: of earlier outputs by the layers of a block; path: the")
+    print("longest way of a gradient between outputs of a block; MB: activations, float32")
     print(line.format("network", "printed", "parameters", "", "MACs", "reads", "path", "MB"))
     for row in rows:
         memory = None if row.activation_bytes is None else row.activation_bytes // 2**20

@@ -1,6 +1,6 @@
 """What each published network costs, beside what was published: parameters, operations, paths.
 
-python scripts/ledger.py [--csv | --markdown] [--check]
+python scripts/ledger.py [--csv | --markdown] [--only START] [--check]
 """
 
 import _checkout  # noqa: F401, I001
@@ -11,7 +11,7 @@ import textwrap
 from typing import List, NamedTuple, Optional
 
 from command_line import Parser
-from errors import RunFailed, exit_code_of
+from errors import RunFailed, UserError, exit_code_of
 from network_costs import (
     activation_memory,
     connections,
@@ -262,14 +262,19 @@ def main() -> None:
     ways.add_argument("--csv", action="store_true", help="all columns, plain integers")
     ways.add_argument("--markdown", action="store_true", help="a table for a document")
     parser.add_argument(
+        "--only", metavar="START", default="", help="rows whose names start with this"
+    )
+    parser.add_argument(
         "--check", action="store_true", help="exit 1 if a row should match and does not"
     )
     args = parser.parse_args()
-    rows = ledger()
+    rows = [row for row in ledger() if row.name.startswith(args.only)]
+    if not rows:
+        raise UserError("--only {}; accepted: the start of a row's name".format(args.only))
     if args.csv:
         print_csv(rows)
     elif args.markdown:
-        print("\n".join(markdown(rows) + [""] + notes(rows)))
+        print("\n".join(markdown(rows)))
     else:
         print_text(rows)
     failed = failures(rows)

@@ -36,6 +36,9 @@ SHORTENED = {
     "python main_gpu.py --resume RUN_DIR": ["--max_epoch", "4"],
     "python main_gpu.py --help": [],
     "python scripts/ledger.py": ["--check"],
+    "python scripts/plot.py connections densenet-40-12 sparsenet-40-24 liu-zeng-basic-v1 "
+    "--layers 20 -o connections.png": [],
+    "python scripts/plot.py curves RUN_DIR -o curves.svg": [],
     "python scripts/evaluate.py RUN_DIR": [],
     "python cifar_data.py --dataset_dir DIR": [],
 }
@@ -43,6 +46,16 @@ SHORTENED = {
 
 def test_every_command_is_known():
     assert sorted(COMMANDS) == sorted(list(NOT_RUN) + list(SHORTENED))
+
+
+def test_generated_tables_are_not_stale():
+    """What stands between a command in a comment and `end` is what the command prints."""
+    text = (CHECKOUT / "README.md").read_text()
+    blocks = re.findall(r"<!-- (python .*?) -->\n(.*?)\n<!-- end -->", text, re.S)
+    assert blocks
+    for command, table in blocks:
+        words = shlex.split(command)
+        assert run_python(CHECKOUT / words[1], *words[2:]).out.strip() == table
 
 
 @pytest.mark.parametrize("command", SHORTENED)

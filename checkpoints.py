@@ -43,7 +43,7 @@ def find_checkpoint(path: str) -> str:
         prefix = os.path.splitext(path)[0]
     elif ".data-" in os.path.basename(path):
         prefix = path[: path.rindex(".data-")]
-    if not tf.train.checkpoint_exists(prefix):
+    if not os.path.isfile(prefix + ".index"):
         raise UserError(
             "checkpoint {} does not exist; accepted: the part of its files' names before "
             ".index, or their directory".format(path)

@@ -184,6 +184,8 @@ def start(*arguments):
         [sys.executable, str(CHECKOUT / "main_gpu.py")] + [str(a) for a in arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # Whoever runs the tests in the background may have had Ctrl-C ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

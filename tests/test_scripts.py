@@ -46,7 +46,9 @@ def test_a_python_without_venv_is_told_the_package(tmp_path):
     stand_in = tmp_path / "bin" / "python3"
     stand_in.parent.mkdir()
     stand_in.write_text(
-        '#!/bin/sh\ncase "$2" in *ensurepip*) exit 1;; esac\nexec {} "$@"\n'.format(sys.executable)
+        '#!/bin/sh\ncase "$2" in *ensurepip*) exit 1;; esac\nexec "{}" "$@"\n'.format(
+            sys.executable
+        )
     )
     stand_in.chmod(0o755)
     path = "{}:{}".format(stand_in.parent, os.environ["PATH"])

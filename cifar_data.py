@@ -9,6 +9,7 @@ Run alone, this file measures how many images a second it delivers:
 """
 
 import supported_python  # noqa: F401, I001  (first: it refuses a Python that can't go on)
+import copy
 import hashlib
 import io
 import itertools
@@ -41,12 +42,21 @@ class ImageSet(NamedTuple):
         """The first `count` images, or all of them where there are fewer."""
         return ImageSet(self.images[:count], self.labels[:count])
 
+    def fingerprint(self) -> dict:
+        """Count, images per class and SHA-256, to tell whether two runs saw the same data."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
+        digest.update(self.labels.astype("<i4").tobytes())
+        return {
+            "images": len(self.labels),
+            "per_class": np.bincount(self.labels).tolist(),
+            "sha256": digest.hexdigest(),
+        }
+
 
 class Dataset:
     """A training and a test set of small images, and what a run needs of them.
 
-    mirror: whether a mirrored image still shows its label. Other kinds of data have the same
-    methods, see imagenet_data.ImageFolder.
+    mirror: whether a mirrored image still shows its label. imagenet_data has another kind.
     """
 
     def __init__(self, name: str, train: ImageSet, test: ImageSet, mirror: bool):
@@ -62,14 +72,16 @@ class Dataset:
 
     def first(self, count: int) -> "Dataset":
         """The first `count` images of both sets."""
-        return Dataset(self.name, self.train.first(count), self.test.first(count), self.mirror)
+        smaller = copy.copy(self)
+        smaller.train, smaller.test = self.train.first(count), self.test.first(count)
+        return smaller
 
     def describe(self) -> dict:
         """Name and fingerprints of the sets, for run.json."""
         return {
             "name": self.name,
-            "train": fingerprint(self.train),
-            "test": fingerprint(self.test),
+            "train": self.train.fingerprint(),
+            "test": self.test.fingerprint(),
         }
 
     def preprocessing(self, normalize: str, border: str) -> dict:
@@ -493,17 +505,6 @@ LAYOUTS = {
 
 
 # What a run records ---------------------------------------------------------------------------
-
-
-def fingerprint(images: ImageSet) -> dict:
-    """Count, images per class and SHA-256 of a set, to tell whether two runs saw the same data."""
-    digest = hashlib.sha256(np.ascontiguousarray(images.images).data)
-    digest.update(images.labels.astype("<i4").tobytes())
-    return {
-        "images": len(images.labels),
-        "per_class": np.bincount(images.labels).tolist(),
-        "sha256": digest.hexdigest(),
-    }
 
 
 def normalization_constants(data: Dataset, normalize: str) -> dict:

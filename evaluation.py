@@ -1,6 +1,6 @@
 """A trained network over a test set: logits, losses, mistakes, image by image."""
 
-from typing import Dict, NamedTuple, Optional
+from typing import Dict, NamedTuple
 
 from tf_stack import tf
 
@@ -8,8 +8,6 @@ import numpy as np
 from tensorpack import OfflinePredictor, PredictConfig, logger
 from tensorpack.tfutils.sessinit import DictRestore
 
-import cifar_data
-import imagenet_data
 from sparsenet_config import SparseNetConfig
 from sparsenet_model import CROSS_ENTROPY, LOGITS, SparseNet
 
@@ -25,13 +23,6 @@ class Evaluation(NamedTuple):
     def save(self, path: str) -> None:
         """Keep logits and labels in a .npz file."""
         np.savez(path, logits=self.logits, labels=self.labels)
-
-
-def load_data(name: str, directory: Optional[str], verify: bool):
-    """The data set `name`."""
-    if name == "imagenet":
-        return imagenet_data.load(directory)
-    return cifar_data.load(name, directory, verify)
 
 
 def evaluate(

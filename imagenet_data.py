@@ -17,7 +17,7 @@ from typing import Callable, Iterable, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 
-from cifar_data import Batch
+from cifar_data import Batch, Dataset
 from errors import RunFailed, UserError
 from recipes import CLASSES
 
@@ -35,7 +35,7 @@ BATCHES_AHEAD = 3
 
 
 class ImageFiles(NamedTuple):
-    """paths: of the images, or None for random ones; labels: int32 [N]."""
+    """paths: of the images, or numbers of random ones; labels: int32 [N]."""
 
     paths: List[str]
     labels: np.ndarray
@@ -44,30 +44,21 @@ class ImageFiles(NamedTuple):
         """The first `count` images, or all of them where there are fewer."""
         return ImageFiles(self.paths[:count], self.labels[:count])
 
+    def fingerprint(self) -> dict:
+        """Count, and SHA-256 of names, sizes and labels: 140 GB are not read for it."""
+        digest = hashlib.sha256()
+        for path, label in zip(self.paths, self.labels):
+            size = os.path.getsize(path) if os.path.exists(path) else 0
+            digest.update("{} {} {}\n".format(os.path.basename(path), size, label).encode())
+        return {"images": len(self.labels), "sha256": digest.hexdigest()}
 
-class ImageFolder:
-    """Training and test images in files; the same methods as cifar_data.Dataset."""
 
-    name = "imagenet"
-    mirror = True
+class ImageFolder(Dataset):
+    """Training and test images in files, decoded while they are needed."""
 
     def __init__(self, train: ImageFiles, test: ImageFiles, decode: Callable[[str], np.ndarray]):
-        self.train = train
-        self.test = test
+        super().__init__("imagenet", train, test, mirror=True)
         self.decode = decode
-
-    @property
-    def classes(self) -> int:
-        """Number of classes of the data set, whether or not all of them occur."""
-        return CLASSES[self.name]
-
-    def first(self, count: int) -> "ImageFolder":
-        """The first `count` images of both sets."""
-        return ImageFolder(self.train.first(count), self.test.first(count), self.decode)
-
-    def describe(self) -> dict:
-        """Name and fingerprints of the sets, for run.json: of names, sizes and labels."""
-        return {"name": self.name, "train": fingerprint(self.train), "test": fingerprint(self.test)}
 
     def preprocessing(self, normalize: str, border: str) -> dict:
         """What is done to an image, for run.json and the graph."""
@@ -267,12 +258,3 @@ def fake(seed: int) -> ImageFolder:
     return ImageFolder(
         ImageFiles(names[:1024], labels[:1024]), ImageFiles(names[1024:], labels[1024:]), decode
     )
-
-
-def fingerprint(files: ImageFiles) -> dict:
-    """Count, and SHA-256 of the files' names, sizes and labels: 140 GB are not read for it."""
-    digest = hashlib.sha256()
-    for path, label in zip(files.paths, files.labels):
-        size = os.path.getsize(path) if os.path.exists(path) else 0
-        digest.update("{} {} {}\n".format(os.path.basename(path), size, label).encode())
-    return {"images": len(files.labels), "sha256": digest.hexdigest()}

@@ -12,6 +12,7 @@ Only the standard library is imported here.
 """
 
 import dataclasses
+import functools
 from collections import OrderedDict
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
@@ -250,8 +251,13 @@ class Block(NamedTuple):
     transition: Optional[int]
 
 
-def blocks(config: SparseNetConfig) -> Iterator[Block]:
-    """The blocks of a network, in order."""
+@functools.lru_cache(maxsize=None)
+def blocks(config: SparseNetConfig) -> Tuple[Block, ...]:
+    """The blocks of a network, in order; everything else is derived from them, many times over."""
+    return tuple(_blocks(config))
+
+
+def _blocks(config: SparseNetConfig) -> Iterator[Block]:
     given = config.stem_width
     size = config.image_size // (4 if config.stem == "imagenet" else 1)
     for index, (count, growth) in enumerate(zip(config.layers, config.growth_rate)):
@@ -339,8 +345,13 @@ class Linear(NamedTuple):
 Operation = Union[Convolution, BatchNormalization, Linear]
 
 
-def operations(config: SparseNetConfig) -> Iterator[Operation]:
+@functools.lru_cache(maxsize=None)
+def operations(config: SparseNetConfig) -> Tuple[Operation, ...]:
     """Every operation of the network that holds variables, in the order of the graph."""
+    return tuple(_operations(config))
+
+
+def _operations(config: SparseNetConfig) -> Iterator[Operation]:
 
     def conv(scope, kernel, inputs, outputs, size):
         return Convolution(scope, kernel, inputs, outputs, size, config.bias)

@@ -23,8 +23,7 @@ from tensorpack.dataflow import DataFromGenerator
 from tensorpack.tfutils.sesscreate import NewSessionCreator
 from tensorpack.tfutils.sessinit import DictRestore, SaverRestore
 
-import cifar_data
-import imagenet_data
+import datasets
 import recipes
 import run_directory as records
 from callbacks import Checkpoints, EpochReport, Screen, TestSet, TrainingMeter
@@ -151,13 +150,10 @@ def prepare(settings: Settings, platform: Platform) -> Run:
 def load_data(settings: Settings) -> Dataset:
     """The data set of the recipe, or random images in its place, cut down to the subset."""
     name = settings.recipe.dataset
-    if name == "imagenet":
-        load, fake = imagenet_data.load, imagenet_data.fake
-        data = fake(settings.seed) if settings.fake else load(settings.dataset_dir)
-    elif settings.fake:
-        data = cifar_data.fake(name, settings.seed)
+    if settings.fake:
+        data = datasets.fake(name, settings.seed)
     else:
-        data = cifar_data.load(name, settings.dataset_dir, settings.verify)
+        data = datasets.load(name, settings.dataset_dir, settings.verify)
     return data if settings.subset is None else data.first(settings.subset)
 
 

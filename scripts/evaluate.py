@@ -62,11 +62,12 @@ def main() -> None:
         directory = args.dataset_dir or settings.dataset_dir
     else:
         recipe, directory = recipe_from(args), args.dataset_dir
+    import datasets
     import evaluation  # TensorFlow takes seconds to start: mistakes in the command are told before
     from checkpoints import find_checkpoint, network_weights
 
     weights = network_weights(find_checkpoint(args.checkpoint), recipe.config)
-    data = evaluation.load_data(recipe.dataset, directory, not args.no_verify)
+    data = datasets.load(recipe.dataset, directory, not args.no_verify)
     if recorded:
         preprocessing = read_record(run)["preprocessing"]
     else:

@@ -176,6 +176,11 @@ def millions(value: Optional[int]) -> str:
     return "" if value is None else "{:,.0f}".format(value / 1e6)
 
 
+def megabytes(value: Optional[int]) -> str:
+    """In units of 2^20 bytes, rounded down."""
+    return "" if value is None else thousands(value // 2**20)
+
+
 def print_text(rows: List[Row]) -> None:
     """A table of at most 80 columns, then the notes."""
     line = "{:<27} {:>7} {:>11} {:<7} {:>6} {:>6} {:>4} {:>5}"
@@ -183,11 +188,11 @@ def print_text(rows: List[Row]) -> None:
     print("longest way of a gradient between outputs of a block; MB: activations, float32")
     print(line.format("network", "printed", "parameters", "", "MACs", "reads", "path", "MB"))
     for row in rows:
-        memory = None if row.activation_bytes is None else row.activation_bytes // 2**20
         print(
             line.format(
                 row.name, row.published, thousands(row.parameters), row.verdict, millions(row.macs),
-                thousands(row.connections), thousands(row.longest_path), thousands(memory),
+                thousands(row.connections), thousands(row.longest_path),
+                megabytes(row.activation_bytes),
             ).rstrip()
         )  # fmt: skip
     print()
@@ -241,8 +246,7 @@ MARKDOWN_COLUMNS = (
     ("MACs (M)", lambda row: millions(row.macs)),
     ("connections", lambda row: thousands(row.connections)),
     ("longest path", lambda row: thousands(row.longest_path)),
-    ("activations (MB)", lambda row: thousands(
-        None if row.activation_bytes is None else row.activation_bytes // 2**20)),
+    ("activations (MB)", lambda row: megabytes(row.activation_bytes)),
     ("published errors (%)", lambda row: row.errors),
 )  # fmt: skip
 

@@ -123,7 +123,7 @@ def test_digits_are_the_same_everywhere():
     )
     assert abs(shares - 360 / 1797).max() < 0.004
     # The split of the other stack, which has another scikit-learn.
-    assert cifar_data.fingerprint(data.test)["sha256"].startswith(DIGITS_TEST_SHA256)
+    assert data.test.fingerprint()["sha256"].startswith(DIGITS_TEST_SHA256)
 
 
 DIGITS_TEST_SHA256 = "0468ad2fa8dfe13a46cf7f016b13e4a3"

@@ -62,7 +62,16 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else args
-        return super().parse_args([_underscored(arg) for arg in args], namespace)
+        args = [part for arg in args for part in self._separated(_underscored(arg))]
+        return super().parse_args(args, namespace)
+
+    def _separated(self, argument: str) -> List[str]:
+        """`-d40` -> `-d 40`: Python 3.7 can't read the two in one where it may not abbreviate."""
+        flags = sorted(self._option_string_actions, key=len, reverse=True)
+        short = [flag for flag in flags if not flag.startswith("--") and argument.startswith(flag)]
+        if not short or argument.partition("=")[0] in flags:
+            return [argument]
+        return [short[0], argument[len(short[0]) :]]
 
     def error(self, message):
         raise UserError("{} (see --help)".format(message))

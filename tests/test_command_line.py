@@ -46,6 +46,12 @@ def test_hyphens_and_underscores_are_the_same():
         assert settings("--fake {}=32".format(flag)).recipe.batch_size == 32
 
 
+def test_a_short_flag_and_its_value_may_be_one_word():
+    for command in ("-g0,1 -d40 -gr12 --fake", "-g=0,1 -d=40 -gr=12 --fake"):
+        got = settings(command)
+        assert (got.gpus, got.recipe.config) == ((0, 1), settings("-d 40 -gr 12").recipe.config)
+
+
 def test_flags_override_the_recipe():
     got = settings("--recipe sparsenet-bc-100-24 --growth_rate 16,32,64 --learning_rate 0.2 --fake")
     assert got.recipe.config.growth_rate == (16, 32, 64)

@@ -72,17 +72,31 @@ def read_arrays(prefix: str) -> Dict[str, np.ndarray]:
         raise UserError("checkpoint {} can't be read: {}".format(prefix, reason))
 
 
-# What the public TensorFlow codes (`official`, `ascend`) call the scopes of this project.
-ORIGINAL_SCOPES = [
-    (re.compile(r"^block(\d+)/layer(\d+)/"), r"block\1/densen_layer.\2/"),
-    (re.compile(r"^transition(\d+)/"), r"block\1/transition\1/"),
+# Scopes of this project and of the public TensorFlow codes (`official`, `ascend`): the pattern
+# and the replacement of either.
+SCOPES = [
+    (
+        (r"^block(\d+)/layer(\d+)/", r"block\1/layer\2/"),
+        (r"^block(\d+)/densen_layer\.(\d+)/", r"block\1/densen_layer.\2/"),
+    ),
+    (
+        (r"^transition(\d+)/", r"transition\1/"),
+        (r"^block(\d+)/transition\1/", r"block\1/transition\1/"),
+    ),
 ]
 
 
 def original_name(name: str) -> str:
     """The name of a variable of this project in a checkpoint of the public TensorFlow codes."""
-    for scope, replacement in ORIGINAL_SCOPES:
-        name = scope.sub(replacement, name)
+    for (ours, _), (_, theirs) in SCOPES:
+        name = re.sub(ours, theirs, name)
+    return name
+
+
+def project_name(name: str) -> str:
+    """The name in this project of a variable of the public TensorFlow codes; others are kept."""
+    for (_, ours), (theirs, _) in SCOPES:
+        name = re.sub(theirs, ours, name)
     return name
 
 

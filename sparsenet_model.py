@@ -36,6 +36,9 @@ from sparsenet_config import (
 )
 
 BN_MOMENTUM = 0.9
+# TensorFlow 1 raises a fused batch norm's epsilon to this, TensorFlow 2 does not: so that both
+# compute the same, as the original code did on TensorFlow 1.
+LEAST_BN_EPSILON = 1.001e-5
 MOMENTUM = 0.9
 
 LOGITS = "linear/output"
@@ -236,7 +239,7 @@ def head(x: tf.Tensor, config: SparseNetConfig) -> tf.Tensor:
 def network(x: tf.Tensor, config: SparseNetConfig, dropout: Dropout) -> tf.Tensor:
     """Normalised images [N, S, S, 3] -> logits [N, classes]."""
     with argscope(Conv2D, use_bias=config.bias), argscope(
-        BatchNorm, momentum=BN_MOMENTUM, epsilon=config.bn_epsilon
+        BatchNorm, momentum=BN_MOMENTUM, epsilon=max(config.bn_epsilon, LEAST_BN_EPSILON)
     ):
         x = stem(x, config)
         for index, plan in enumerate(blocks(config), start=1):

@@ -41,6 +41,8 @@ BN_MOMENTUM = 0.9
 LEAST_BN_EPSILON = 1.001e-5
 MOMENTUM = 0.9
 
+DECAYED = {"kernels": ".*/W", "all": ".*"}  # -> pattern of the variables' names
+
 LOGITS = "linear/output"
 CROSS_ENTROPY = "cross_entropy"  # per image, without weight decay: float32 [N]
 WRONG = "wrong"  # per image, 1.0 where the largest logit is not the label's: float32 [N]
@@ -258,7 +260,7 @@ class SparseNet(ModelDesc):
     normalization:  `mean` and `std`, as the data's normalization_constants gives them
     batch_size:     images per step and device: accelerators such as the NPU want fixed shapes
     learning_rate:  of the first epoch
-    weight_decay:   on the variables whose names match `decayed`: kernels, in the papers
+    weight_decay:   on the variables that `decayed` names, one of DECAYED
     seed:           of the dropout masks
     """
 
@@ -269,7 +271,7 @@ class SparseNet(ModelDesc):
         batch_size: int,
         learning_rate: float = 0.1,
         weight_decay: float = 1e-4,
-        decayed: str = ".*/W",
+        decayed: str = "kernels",
         seed: int = 0,
         wrap_optimizer=lambda optimizer: optimizer,
     ):
@@ -301,7 +303,7 @@ class SparseNet(ModelDesc):
         prediction = tf.argmax(logits, axis=1, output_type=tf.int32)
         tf.cast(tf.not_equal(prediction, label), tf.float32, name=WRONG)
         # Half the sum of squares: its gradient is weight_decay * W, what the paper's SGD adds.
-        decay = self.weight_decay * regularize_cost(self.decayed, tf.nn.l2_loss)
+        decay = self.weight_decay * regularize_cost(DECAYED[self.decayed], tf.nn.l2_loss)
         return tf.add(tf.reduce_mean(cross_entropy), decay, name="cost")
 
     def normalize(self, image: tf.Tensor) -> tf.Tensor:

@@ -331,7 +331,7 @@ def train(this: Run, table: records.Table) -> None:
         recipe.batch_size // towers,
         recipe.learning_rate,
         recipe.weight_decay,
-        ".*/W" if recipe.decayed == "kernels" else ".*",
+        recipe.decayed,
         settings.seed,
         this.platform.wrap_optimizer,
     )

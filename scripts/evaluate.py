@@ -10,73 +10,36 @@ import os
 import sys
 import time
 
-from command_line import Parser, add_data_flags, add_network_flags, recipe_from, whole
+import trained_network
+from command_line import Parser, whole
 from errors import UserError, exit_code_of
-from run_directory import RECORD, read_record, read_settings
 
 
 def parser() -> Parser:
     """The command line."""
     parser = Parser(
-        description="Error and loss over a test set.",
-        epilog="Without a run.json beside the checkpoint, --recipe and the network flags say what\n"
-        "network it holds; normalisation constants then come from the data.",
+        description="Error and loss over a test set.", epilog=trained_network.WITHOUT_RECORD
     )
-    parser.add_argument("checkpoint", metavar="RUN_OR_CHECKPOINT")
-    network = parser.add_argument_group("network, where there is no run.json")
-    add_network_flags(network)
-    data = parser.add_argument_group("data")
-    add_data_flags(data)
-    data.add_argument("--batch_size", type=whole(1), metavar="N", default=100, help="[100]")
-    data.add_argument("--logits", metavar="FILE.npz", help="keep logits and labels there")
+    trained_network.add_flags(parser)
+    evaluation = parser.add_argument_group("evaluation")
+    evaluation.add_argument("--batch_size", type=whole(1), metavar="N", default=100, help="[100]")
+    evaluation.add_argument("--logits", metavar="FILE.npz", help="keep logits and labels there")
     return parser
-
-
-def network_flags(args) -> list:
-    """The names of the network flags that were given."""
-    group = Parser()
-    add_network_flags(group)
-    return sorted(name for name in vars(group.parse_args([])) if getattr(args, name) is not None)
 
 
 def main() -> None:
     args = parser().parse_args()
     if args.logits and not os.path.isdir(os.path.dirname(os.path.abspath(args.logits))):
         raise UserError("--logits {}: its folder does not exist".format(args.logits))
-    run = args.checkpoint if os.path.isdir(args.checkpoint) else os.path.dirname(args.checkpoint)
-    recorded = os.path.isfile(os.path.join(run, RECORD))
-    if recorded:
-        given = network_flags(args)
-        if given:
-            raise UserError(
-                "--{}; accepted: no network flags, {} has a {}".format(given[0], run, RECORD)
-            )
-        settings = read_settings(run)
-        recipe = settings.recipe
-        if args.dataset is not None and args.dataset != recipe.dataset:
-            raise UserError(
-                "--dataset {}; accepted: {}, what {} was trained on".format(
-                    args.dataset, recipe.dataset, run
-                )
-            )
-        directory = args.dataset_dir or settings.dataset_dir
-    else:
-        recipe, directory = recipe_from(args), args.dataset_dir
-    import datasets
-    import evaluation  # TensorFlow takes seconds to start: mistakes in the command are told before
-    from checkpoints import find_checkpoint, network_weights
+    network = trained_network.load(args)
+    from evaluation import evaluate
 
-    weights = network_weights(find_checkpoint(args.checkpoint), recipe.config)
-    data = datasets.load(recipe.dataset, directory, not args.no_verify)
-    if recorded:
-        preprocessing = read_record(run)["preprocessing"]
-    else:
-        preprocessing = data.preprocessing(recipe.normalize, recipe.border)
+    data = network.data
     start = time.perf_counter()
-    result = evaluation.evaluate(
-        recipe.config,
-        weights,
-        preprocessing,
+    result = evaluate(
+        network.recipe.config,
+        network.weights,
+        network.preprocessing,
         data,
         min(args.batch_size, len(data.test.labels)),
     )

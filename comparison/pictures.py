@@ -1,0 +1,124 @@
+"""The figures of the report, as images inside the page."""
+
+import base64
+import io
+import math
+from typing import List, Optional, Sequence
+
+import numpy as np
+
+from comparison.activation_diff import Layer
+from comparison.checkpoint_diff import KINDS, Comparison, worst
+from curves import new_figure, plain_logarithmic
+from run_directory import Row
+
+SIDES = (("A", "C0"), ("B", "C1"))
+SHOWN_HISTOGRAMS = 12
+NOTHING = 1e-9  # drawn for a distance of 0 on a logarithmic axis
+
+
+def data_uri(figure) -> str:
+    """A figure as the source of an <img>."""
+    import matplotlib
+
+    figure.tight_layout()
+    stream = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "sparsenet"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def curves(runs: Sequence[List[Row]], references: Sequence[List[Row]]) -> str:
+    """Loss and error of both runs over each other; reference runs in grey behind them."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = new_figure(1, 2, width=10, height=4)
+    for panel, quantity, scale, label in (
+        (axes[0][0], "loss", 1, "cross entropy per image"),
+        (axes[0][1], "error", 100, "error (%)"),
+    ):
+        for rows in references:
+            _line(panel, rows, "test_" + quantity, scale, color="0.75", linewidth=1)
+        for rows, (side, color) in zip(runs, SIDES):
+            for split, style in (("test", "-"), ("train", "--")):
+                _line(
+                    panel, rows, "{}_{}".format(split, quantity), scale, style,
+                    color=color, label="{} {}".format(side, split),
+                    marker="o" if len(rows) < 25 else None, markersize=3,
+                )  # fmt: skip
+        panel.set_yscale("log")
+        plain_logarithmic(panel.yaxis)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.set_xlabel("epoch")
+        panel.set_ylabel(label)
+        panel.grid(True, which="both", alpha=0.25)
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend()
+    return data_uri(figure)
+
+
+def _line(panel, rows: List[Row], column: str, scale: float, style: str = "-", **options) -> None:
+    points = [(row["epoch"], scale * row[column]) for row in rows if column in row]
+    if points:
+        panel.plot(*zip(*points), style, **options)
+
+
+def distances(labels: Sequence[str], found: Sequence, threshold: Optional[float]) -> str:
+    """Relative distance and 1 - cosine, a point for each variable or layer, in network order."""
+    figure, axes = new_figure(2, 1, width=10, height=5)
+    places = np.arange(len(labels))
+    for panel, values, title in (
+        (axes[0][0], [each.relative_distance for each in found], "relative distance"),
+        (axes[1][0], [1 - each.cosine for each in found], "1 - cosine"),
+    ):
+        heights = [max(v, NOTHING) if math.isfinite(v) else 1.0 for v in values]
+        panel.vlines(places, NOTHING, heights, color="C0", linewidth=0.8, alpha=0.5)
+        panel.plot(places, heights, "o", color="C0", markersize=3)
+        panel.set_yscale("log")
+        panel.set_ylim(NOTHING / 2, max(2.0, 2 * max(heights)))
+        panel.set_ylabel(title)
+        panel.set_xlim(-0.5, len(labels) - 0.5)
+        panel.grid(True, axis="y", alpha=0.25)
+        panel.set_xticks([])
+    if threshold is not None:
+        axes[0][0].axhline(threshold, color="C3", linewidth=0.8)
+    shown = places[:: max(1, math.ceil(len(labels) / 40))]
+    axes[1][0].set_xticks(shown)
+    axes[1][0].set_xticklabels([labels[i] for i in shown], rotation=90, fontsize=6)
+    return data_uri(figure)
+
+
+def variables(comparison: Comparison, threshold: Optional[float]) -> str:
+    """Distance of each weight and moving statistic, layer by layer."""
+    found = [v for v in comparison.variables if v.distance and v.kind in KINDS[:2]]
+    return distances([v.name for v in found], [v.distance for v in found], threshold)
+
+
+def layers(found: Sequence[Layer]) -> str:
+    """Distance of each layer's output."""
+    compared = [layer for layer in found if layer.distance]
+    return distances([x.name for x in compared], [x.distance for x in compared], None)
+
+
+def histograms(comparison: Comparison) -> Optional[str]:
+    """How the differences of the worst variables are distributed; None where all are equal."""
+    ranked = [v for v in worst(comparison.variables) if v.histogram and v.kind != "other"]
+    ranked = ranked[:SHOWN_HISTOGRAMS]
+    if not ranked:
+        return None
+    columns = min(4, len(ranked))
+    rows = math.ceil(len(ranked) / columns)
+    figure, axes = new_figure(rows, columns, width=2.6 * columns, height=1.9 * rows)
+    panels = [panel for row in axes for panel in row]
+    for panel, variable in zip(panels, ranked):
+        low, high = variable.edges
+        edges = np.linspace(low, high, len(variable.histogram) + 1)
+        panel.stairs(variable.histogram, edges, fill=True)
+        panel.set_yscale("symlog", linthresh=1)
+        panel.set_title(variable.name, fontsize=6)
+        panel.tick_params(labelsize=6)
+        panel.set_xticks([low, 0, high])
+        panel.set_xticklabels(["{:.1e}".format(low), "0", "{:.1e}".format(high)])
+    for panel in panels[len(ranked) :]:
+        panel.set_axis_off()
+    return data_uri(figure)

@@ -1,0 +1,133 @@
+"""What two runs were: their run.json, field by field, the most suspicious first."""
+
+import dataclasses
+import math
+import re
+from typing import List, Optional
+
+from comparison.findings import DIFFERENT, SAME, Part, absent, count_words, plural
+from comparison.sources import Source
+
+SAME_NUMBER = 1e-6  # relative: the last bits of a mean are the summation's
+
+# In the order of suspicion: (fields, what they are, whether they decide).
+GROUPS = [
+    (r"data\.", "data", True),
+    (r"preprocessing\.", "preprocessing", True),
+    (r"recipe\.(config|dataset|normalize|border)\b", "recipe", True),
+    (r"recipe\.(batch_size|epochs|learning_rate|drops|weight_decay|decayed)\b", "recipe", True),
+    (r"steps_per_epoch$|parameters$", "recipe", True),
+    (r"seed$|settings\.seed$", "seed", True),
+    (r"precision$|loss_scale", "precision", False),
+    (r"settings\.(load|subset|steps_per_epoch|fake)$", "settings", False),
+    (r"platform$", "platform", False),
+    (r"devices", "devices", False),
+    (r"npu\.|session", "platform", False),
+    (r"continued", "continued", False),
+    (r"commit$|format$", "code", False),
+    (r"versions\.", "versions", False),
+    (r"recipe\.", "recipe's name", False),
+    (r"", "other", False),
+    (r"command|started$|settings\.", "paths and times", False),
+]
+
+
+@dataclasses.dataclass
+class Field:
+    """A field of run.json that differs."""
+
+    name: str
+    a: object
+    b: object
+    group: str
+    decides: bool
+
+
+def compare_records(a: Source, b: Source) -> Part:
+    """Recipe, data, preprocessing and seed decide; the rest is told."""
+    for source in (a, b):
+        if source.record is None:
+            return absent("records", "no run.json in {}".format(source.path))
+    found = differing_fields(a.record, b.record)
+    deciding = [field for field in found if field.decides]
+    groups = {}
+    for field in deciding:
+        groups[field.group] = groups.get(field.group, 0) + 1
+    headline = (
+        "recipe, data, preprocessing and seed are the same"
+        if not deciding
+        else "{} that decide differ: {}; first {}".format(
+            plural(len(deciding), "field"), count_words(groups), _text(deciding[0])
+        )
+    )
+    return Part(
+        "records",
+        DIFFERENT if deciding else SAME,
+        headline,
+        "recipe, data, preprocessing and seed; the rest never decides",
+        [_text(field) for field in deciding]
+        + ["({})".format(_text(field)) for field in found if not field.decides],
+        data={"fields": found},
+    )
+
+
+def differing_fields(a: dict, b: dict) -> List[Field]:
+    """The leaves of two records that differ, the most suspicious first."""
+    flat_a, flat_b = flatten(a), flatten(b)
+    found = []
+    for name in sorted(set(flat_a) | set(flat_b)):
+        values = flat_a.get(name), flat_b.get(name)
+        if not same_value(*values):
+            rank = _rank(name)
+            found.append((rank, Field(name, *values, GROUPS[rank][1], GROUPS[rank][2])))
+    found.sort(key=lambda each: each[0])
+    return [field for _, field in found]
+
+
+def _rank(name: str) -> int:
+    ranks = [i for i, (pattern, _, _) in enumerate(GROUPS) if pattern and re.match(pattern, name)]
+    return ranks[0] if ranks else [pattern for pattern, _, _ in GROUPS].index("")
+
+
+def flatten(record, prefix: str = "") -> dict:
+    """`{"a": {"b": 1}}` -> `{"a.b": 1}`; lists are leaves."""
+    leaves = {}
+    for key, value in record.items():
+        if isinstance(value, dict) and value:
+            leaves.update(flatten(value, prefix + key + "."))
+        else:
+            leaves[prefix + key] = value
+    return leaves
+
+
+def same_value(a, b) -> bool:
+    """Equal, but for the last digits of a number."""
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same_value, a, b))
+    numbers = [isinstance(x, (int, float)) and not isinstance(x, bool) for x in (a, b)]
+    if all(numbers):
+        return a == b or math.isclose(a, b, rel_tol=SAME_NUMBER)
+    return a == b
+
+
+def _text(field: Field) -> str:
+    return "{}: {} | {}".format(field.name, short(field.a), short(field.b))
+
+
+def short(value, length: int = 60) -> str:
+    """A value in one line of at most `length` characters."""
+    if isinstance(value, float):
+        text = "{:.9g}".format(value)
+    elif isinstance(value, list):
+        text = "[{}]".format(", ".join(short(each) for each in value))
+    else:
+        text = "absent" if value is None else str(value)
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def stack_of(source: Source) -> Optional[tuple]:
+    """(platform, TensorFlow version, precision, seed) of a run; None where not recorded."""
+    record = source.record or source.beside or {}
+    version = (record.get("versions") or {}).get("tensorflow")
+    found = (record.get("platform"), version, record.get("precision"), record.get("seed"))
+    return None if None in found else found

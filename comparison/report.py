@@ -1,0 +1,61 @@
+"""The comparison as one HTML page that needs nothing else: no network, no other file."""
+
+import os
+from typing import Sequence
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from comparison import pictures
+from comparison.checkpoint_diff import KINDS, worst
+from comparison.findings import ABSENT, Part, Thresholds, verdict
+from comparison.records import short
+from comparison.sources import Source
+from comparison.terminal import verdict_text
+
+TEMPLATE = "report.html"
+
+
+def page(parts: Sequence[Part], a: Source, b: Source, thresholds: Thresholds) -> str:
+    """The report as HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(os.path.dirname(os.path.abspath(__file__))),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(short=short, figure=figure)
+    by_name = {part.name: part for part in parts if part.verdict != ABSENT}
+    return environment.get_template(TEMPLATE).render(
+        a=a,
+        b=b,
+        parts=parts,
+        by_name=by_name,
+        thresholds=thresholds,
+        verdict=verdict(parts),
+        verdict_text=verdict_text(parts),
+        kinds=KINDS,
+        worst=worst,
+        pictures=_pictures(by_name, thresholds),
+    )
+
+
+def figure(value: float) -> str:
+    """A number in a table: short, and readable over many orders of magnitude."""
+    return "0" if value == 0 else "{:.3g}".format(value)
+
+
+def _pictures(by_name: dict, thresholds: Thresholds) -> dict:
+    """Name -> source of an image, for what there is."""
+    found = {}
+    if "curves" in by_name:
+        data = by_name["curves"].data
+        found["curves"] = pictures.curves(data["rows"], data["references"])
+    if "checkpoints" in by_name:
+        for each in by_name["checkpoints"].data["comparisons"]:
+            limit = thresholds.distance if each.judged_by else None
+            found["variables " + each.step] = pictures.variables(each, limit)
+            found["histograms " + each.step] = pictures.histograms(each)
+    if "activations" in by_name:
+        found["layers"] = pictures.layers(by_name["activations"].data["layers"])
+    return found

@@ -1,0 +1,107 @@
+"""What a path on the command line holds: a run directory, another code's, or one bare file."""
+
+import dataclasses
+import glob
+import json
+import os
+import re
+from typing import Dict, Optional
+
+from checkpoints import find_checkpoint
+from errors import UserError
+from run_directory import GRAPH, RECORD, STATS, read_record
+
+STEP = re.compile(r"-(\d+)$")
+UNKNOWN_STEP = -1
+ACTIVATIONS = "activations*.npz"
+ACCEPTED = (
+    "a run directory, a graph (.pbtxt, .pb, .meta), a checkpoint's prefix, a table "
+    "(loss+perf_*.txt, stats.json), run.json, or activations (.npz)"
+)
+
+
+@dataclasses.dataclass
+class Source:
+    """The parts of a run that a path gives; None or empty for what it does not.
+
+    checkpoints: step -> prefix; a bare one whose name tells no step is at UNKNOWN_STEP
+    beside:      run.json in the folder of a bare checkpoint
+    """
+
+    path: str
+    record: Optional[dict] = None
+    graph: Optional[str] = None
+    checkpoints: Dict[int, str] = dataclasses.field(default_factory=dict)
+    curves: Optional[str] = None
+    activations: Optional[str] = None
+    beside: Optional[dict] = None
+
+
+def find(path: str) -> Source:
+    """What `path` holds; UserError if nothing that can be compared."""
+    if os.path.isdir(path):
+        source = _directory(path)
+        if not (source.record or source.graph or source.checkpoints or source.curves):
+            raise UserError("{} holds nothing to compare; accepted: {}".format(path, ACCEPTED))
+        return source
+    return _file(path)
+
+
+def _directory(path: str) -> Source:
+    record = read_record(path) if os.path.isfile(os.path.join(path, RECORD)) else None
+    tables = _matching(path, "loss+perf_*.txt") + _matching(path, STATS)
+    # A directory of another code may have its graph beside a checkpoint only.
+    graphs = _matching(path, GRAPH) + _matching(path, "*.pbtxt") + _matching(path, "*.meta")
+    activations = _matching(path, ACTIVATIONS)
+    prefixes = [each[: -len(".index")] for each in _matching(path, "*.index")]
+    return Source(
+        path,
+        record,
+        graph=graphs[0] if graphs else None,
+        checkpoints={step_of(prefix): prefix for prefix in prefixes},
+        curves=tables[0] if tables else None,
+        activations=activations[0] if activations else None,
+    )
+
+
+def _matching(directory: str, pattern: str):
+    return sorted(glob.glob(os.path.join(glob.escape(directory), pattern)))
+
+
+def _file(path: str) -> Source:
+    name = os.path.basename(path)
+    if name.endswith((".index", ".ckpt")) or ".data-" in name or os.path.isfile(path + ".index"):
+        prefix = find_checkpoint(path)
+        return Source(path, checkpoints={step_of(prefix): prefix}, beside=_record_beside(prefix))
+    if not os.path.isfile(path):
+        raise UserError("{} does not exist; accepted: {}".format(path, ACCEPTED))
+    if name.endswith(".npz"):
+        return Source(path, activations=path)
+    if name.endswith((".pbtxt", ".pb", ".meta")):
+        return Source(path, graph=path)
+    if name.endswith(".json") and _holds_record(path):
+        return Source(path, read_record(os.path.dirname(path) or "."))
+    if name.endswith((".txt", ".log", ".json", ".tsv", ".csv")):
+        return Source(path, curves=path)
+    raise UserError("{} is of an unknown kind; accepted: {}".format(path, ACCEPTED))
+
+
+def step_of(prefix: str) -> int:
+    """The step in a checkpoint's name."""
+    found = STEP.search(prefix)
+    return int(found.group(1)) if found else UNKNOWN_STEP
+
+
+def _record_beside(prefix: str) -> Optional[dict]:
+    directory = os.path.dirname(prefix) or "."
+    return read_record(directory) if os.path.isfile(os.path.join(directory, RECORD)) else None
+
+
+def _holds_record(path: str) -> bool:
+    if os.path.basename(path) != RECORD:
+        return False
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return isinstance(json.load(stream), dict)
+    except (OSError, ValueError):
+        return False

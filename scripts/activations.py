@@ -1,0 +1,54 @@
+"""The output of every layer for the first test images, to compare across stacks and platforms.
+
+python scripts/activations.py RUN_OR_CHECKPOINT --images 8 --out activations.npz [--gradients]
+"""
+
+import _checkout  # noqa: F401, I001
+import os
+import sys
+
+import trained_network
+from command_line import Parser, whole
+from errors import UserError, exit_code_of
+
+
+def parser() -> Parser:
+    """The command line."""
+    parser = Parser(
+        description="Dump every named layer's output for the first test images.",
+        epilog=trained_network.WITHOUT_RECORD + "\nOf a run directory it is the newest "
+        "checkpoint; RUN/model-0 names the first.",
+    )
+    trained_network.add_flags(parser)
+    dump = parser.add_argument_group("dump")
+    dump.add_argument("--images", type=whole(1), metavar="N", default=8, help="how many [8]")
+    dump.add_argument("--out", metavar="FILE.npz", required=True, help="where to")
+    dump.add_argument(
+        "--gradients", action="store_true",
+        help="also the outputs in training form, and the gradients of the step",
+    )  # fmt: skip
+    return parser
+
+
+def main() -> None:
+    args = parser().parse_args()
+    if not args.out.endswith(".npz"):
+        raise UserError("--out {}; accepted: a name that ends in .npz".format(args.out))
+    if not os.path.isdir(os.path.dirname(os.path.abspath(args.out))):
+        raise UserError("--out {}: its folder does not exist".format(args.out))
+    network = trained_network.load(args)
+    if args.images > len(network.data.test.labels):
+        raise UserError(
+            "--images {}; accepted: 1 to {}, the test images".format(
+                args.images, len(network.data.test.labels)
+            )
+        )
+    import layer_outputs
+
+    arrays = layer_outputs.layer_outputs(network, args.images, args.gradients)
+    layer_outputs.save(args.out, arrays, network, args.images)
+    print("{}: {} arrays of {}".format(args.out, len(arrays), network.prefix))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of(main))

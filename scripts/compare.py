@@ -1,0 +1,141 @@
+"""Did two runs do the same, and if not, where did they first go apart?
+
+python scripts/compare.py RUN_A RUN_B [--html report.html] [--json report.json]
+
+RUN is a run directory, of this project or of another tensorpack code, or one bare file: a graph,
+a checkpoint, a table, a run.json, activations. Exit code 0: the same within the thresholds, 1:
+different, 2: nothing to decide by.
+"""
+
+import _checkout  # noqa: F401, I001
+import json
+import os
+import sys
+
+from command_line import Parser, number, positive, whole
+from errors import EXIT_FAILED, UserError, exit_code_of
+
+
+def parser() -> Parser:
+    """The command line."""
+    parser = Parser(
+        description="Compare two runs: records, graph, checkpoints, curves, activations.",
+        epilog="RUN: a run directory, a graph (.pbtxt, .pb, .meta), a checkpoint's prefix, a\n"
+        "table (loss+perf_*.txt, stats.json), run.json, or activations (.npz).\n"
+        "Exit code: 0 same within the thresholds, 1 different, 2 nothing to decide by.",
+    )
+    parser.add_argument("a", metavar="RUN_A")
+    parser.add_argument("b", metavar="RUN_B")
+    parser.add_argument("--html", metavar="FILE", help="write a report that stands by itself")
+    parser.add_argument("--json", metavar="FILE", help="write everything that was found")
+    parser.add_argument(
+        "--reference", metavar="RUN", nargs="+", default=[],
+        help="runs of one platform, whose spread the curves are held against",
+    )  # fmt: skip
+    thresholds = parser.add_argument_group("thresholds")
+    thresholds.add_argument(
+        "--max_distance", type=positive, metavar="F", default=1e-4,
+        help="relative Euclidean distance of a variable [1e-4]",
+    )  # fmt: skip
+    thresholds.add_argument(
+        "--min_cosine", type=number("from -1 to 1", lambda value: -1 <= value <= 1), metavar="F",
+        default=0.98, help="of a layer's output or a gradient [0.98]",
+    )  # fmt: skip
+    thresholds.add_argument(
+        "--sigmas",
+        type=positive,
+        metavar="F",
+        default=3.0,
+        help="width of the curves' tolerance [3]",
+    )
+    thresholds.add_argument(
+        "--test_images", type=whole(1), metavar="N",
+        help="behind each test error [from run.json, else 10000]",
+    )  # fmt: skip
+    thresholds.add_argument(
+        "--same_stack", action="store_true",
+        help="judge trained checkpoints too: stack, precision and seed are the same",
+    )  # fmt: skip
+    return parser
+
+
+def main() -> int:
+    """0 same, 1 different."""
+    args = parser().parse_args()
+    if sys.version_info < (3, 10):
+        raise UserError(
+            "this is Python {}.{}; accepted: 3.10 to 3.13, the comparison runs on the modern stack "
+            "and reads what either stack wrote".format(*sys.version_info[:2])
+        )
+    for flag, path in (("html", args.html), ("json", args.json)):
+        if path and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+            raise UserError("--{} {}: its folder does not exist".format(flag, path))
+    from comparison import findings, sources
+
+    a, b, *references = [sources.find(path) for path in [args.a, args.b] + args.reference]
+    thresholds = findings.Thresholds(args.max_distance, args.min_cosine, args.sigmas)
+    parts = compare(a, b, references, thresholds, args)
+    if findings.verdict(parts) is None:
+        raise UserError(
+            "nothing to decide by: {}".format(
+                "; ".join("{}: {}".format(part.name, part.headline) for part in parts)
+            )
+        )
+    from comparison import terminal
+
+    print(terminal.text(parts, (args.a, args.b)))
+    if args.json:
+        write(args.json, json_text(parts, args, thresholds))
+    if args.html:
+        from comparison import report
+
+        write(args.html, report.page(parts, a, b, thresholds))
+    return EXIT_FAILED if findings.verdict(parts) == findings.DIFFERENT else 0
+
+
+def compare(a, b, references, thresholds, args) -> list:
+    """The parts, those that decide first."""
+    from comparison.activation_diff import compare_activation_files
+    from comparison.checkpoint_diff import compare_checkpoint_files
+    from comparison.curves_diff import compare_curve_files
+    from comparison.graph_diff import compare_graph_files
+    from comparison.records import compare_records
+
+    others = [
+        compare_records(a, b),
+        compare_graph_files(a, b),
+        compare_curve_files(a, b, references, thresholds, args.test_images),
+        compare_activation_files(a, b, thresholds),
+    ]
+    alone = all(part.verdict == "not compared" for part in others)
+    others.insert(
+        2, compare_checkpoint_files(a, b, thresholds, alone=alone, same_stack=args.same_stack)
+    )
+    return others
+
+
+def json_text(parts, args, thresholds) -> str:
+    """Everything that was found."""
+    from comparison.findings import plain, verdict
+
+    report = {
+        "verdict": verdict(parts),
+        "a": args.a,
+        "b": args.b,
+        "thresholds": thresholds,
+        "parts": {part.name: part for part in parts},
+    }
+    return json.dumps(plain(report), indent=1, allow_nan=False) + "\n"
+
+
+def write(path: str, text: str) -> None:
+    """Write a file, whole or not at all."""
+    from run_directory import write_whole
+
+    write_whole(path, text)
+
+
+if __name__ == "__main__":
+    codes = []
+    code = exit_code_of(lambda: codes.append(main()))
+    sys.exit(code or codes[0])

@@ -110,7 +110,7 @@ def pairs_to_compare(a: Source, b: Source, alone: bool, same_stack: bool):
         trained = "nothing else was given to judge by"
     pairs = []
     if 0 in common:
-        pairs.append(("0", 0, 0, "step 0"))
+        pairs.append(("0", 0, 0, "the start has to be the same"))
     if common and common[-1] not in (0, UNKNOWN_STEP):
         pairs.append((str(common[-1]), common[-1], common[-1], trained))
     elif not pairs:

@@ -1,5 +1,7 @@
 """Two graphs, as a part of the comparison."""
 
+from typing import List
+
 from comparison.findings import DIFFERENT, SAME, Part, absent, count_words
 from comparison.graph_matching import Difference, compare_graphs
 from comparison.graph_normal_form import normal_form
@@ -24,17 +26,12 @@ def compare_graph_files(a: Source, b: Source) -> Part:
     applied["sums and products with their terms in another order"] = (
         result.reordered, result.reordered,
     )  # fmt: skip
-    counts = {}
-    for each in shared:
-        counts["{} {}".format(each.part, each.kind)] = (
-            counts.get("{} {}".format(each.part, each.kind), 0) + 1
-        )
     headline = (
         "isomorphic: {:,} distinct ops each".format(len(graphs[0].nodes))
         if not result.differences
         else "the same in what both have"
         if not shared
-        else "{}; first: {}".format(count_words(counts), difference_text(shared[0]))
+        else "{}; first: {}".format(counts_text(shared), difference_text(shared[0]))
     )
     lines = [difference_text(each) for each in shared]
     lines += [
@@ -59,6 +56,15 @@ def compare_graph_files(a: Source, b: Source) -> Part:
             "one_sided": sorted(one_sided),
         },
     )
+
+
+def counts_text(differences: List[Difference]) -> str:
+    """`network 1 added, 2 changed; gradient 3 changed`."""
+    parts = {}
+    for each in differences:
+        counts = parts.setdefault(each.part, {})
+        counts[each.kind] = counts.get(each.kind, 0) + 1
+    return "; ".join("{} {}".format(part, count_words(counts)) for part, counts in parts.items())
 
 
 def difference_text(each: Difference) -> str:

@@ -220,6 +220,8 @@ def _own_changes(a: Node, b: Node) -> List[str]:
     details = []
     if a.type != b.type:
         details.append("op {} -> {}".format(a.type, b.type))
+    if a.type == "VariableV2" and a.name != b.name:
+        details.append("another name, by which checkpoints know it")
     for name in sorted(set(a.attributes) | set(b.attributes)):
         values = [node.attributes.get(name, "default") for node in (a, b)]
         if values[0] != values[1]:

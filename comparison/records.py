@@ -56,8 +56,8 @@ def compare_records(a: Source, b: Source) -> Part:
     headline = (
         "recipe, data, preprocessing and seed are the same"
         if not deciding
-        else "{} that decide differ: {}; first {}".format(
-            plural(len(deciding), "field"), count_words(groups), _text(deciding[0])
+        else "{} differ: {}; first {}".format(
+            plural(len(deciding), "deciding field"), count_words(groups), _text(deciding[0])
         )
     )
     return Part(

@@ -1,0 +1,509 @@
+"""The comparison has to be able to fail: seeded faults, each found by the part that should."""
+
+import json
+import math
+import shutil
+
+from tf_stack import tf
+
+import numpy as np
+import pytest
+from conftest import CHECKOUT, TINY, assert_refused, run_python
+from google.protobuf import text_format
+
+import cifar_data
+import command_line
+import main_gpu
+import sparsenet_model
+import train
+from checkpoints import original_name, read_arrays
+from comparison import findings, sources
+from comparison.activation_diff import compare_activation_files
+from comparison.checkpoint_diff import compare_checkpoint_files
+from comparison.curves_diff import compare_curve_files, read_curves
+from comparison.graph_diff import compare_graph_files
+from comparison.records import compare_records
+from errors import UserError
+
+COMPARE = CHECKOUT / "scripts" / "compare.py"
+ACTIVATIONS = CHECKOUT / "scripts" / "activations.py"
+SHORT = TINY + ["--max_epoch", "5", "--steps_per_epoch", "3"]
+
+
+def run_here(root, name, *flags):
+    """A run inside this process, so that a fault can be planted in the code."""
+    settings = command_line.parse([*SHORT, "--log_dir", str(root), "--name", name, *flags])
+    with tf.Graph().as_default():
+        train.run(settings, main_gpu.platform)
+    return root / name
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return run_here(tmp_path_factory.mktemp("compare"), "run")
+
+
+def graph_part(a, b):
+    return compare_graph_files(sources.find(str(a)), sources.find(str(b)))
+
+
+def checkpoint_part(a, b, alone=False, **options):
+    a, b = sources.find(str(a)), sources.find(str(b))
+    options.setdefault("same_stack", False)
+    return compare_checkpoint_files(a, b, findings.Thresholds(), alone=alone, **options)
+
+
+def curve_part(a, b, references=(), images=None):
+    found = [sources.find(str(path)) for path in (a, b, *references)]
+    return compare_curve_files(*found[:2], found[2:], findings.Thresholds(), images)
+
+
+def record_part(a, b):
+    return compare_records(sources.find(str(a)), sources.find(str(b)))
+
+
+def write_checkpoint(prefix, arrays):
+    with tf.Graph().as_default(), tf.Session() as session:
+        variables = {
+            name: tf.get_variable("v{}".format(i), initializer=value, use_resource=False)
+            for i, (name, value) in enumerate(arrays.items())
+        }
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver(variables).save(session, str(prefix), write_meta_graph=False)
+
+
+# The same --------------------------------------------------------------------------------------
+
+
+def test_two_runs_of_one_seed_are_the_same(run, tmp_path):
+    again = run_here(tmp_path, "again")
+    html, out = tmp_path / "report.html", tmp_path / "report.json"
+    result = run_python(COMPARE, run, again, "--html", html, "--json", out)
+    assert result.code == 0, result
+    assert "verdict: same" in result.out
+    report = json.loads(out.read_text())
+    verdicts = {name: part["verdict"] for name, part in report["parts"].items()}
+    assert verdicts.pop("activations") == "not compared"
+    assert set(verdicts.values()) == {"same"}
+    # One stack, precision and seed: the trained weights were judged as well.
+    judged = [each["judged_by"] for each in report["parts"]["checkpoints"]["data"]["comparisons"]]
+    assert len(judged) == 2 and all(judged)
+    assert all(len(line) <= 80 for line in result.out.splitlines()[2:]), result.out
+
+
+def test_another_seed_is_another_run(run, tmp_path):
+    other = run_here(tmp_path, "other", "--seed", "1")
+    assert record_part(run, other).verdict == findings.DIFFERENT
+    assert "seed" in record_part(run, other).headline
+    assert graph_part(run, other).verdict == findings.SAME
+    part = checkpoint_part(run, other)
+    assert part.verdict == findings.DIFFERENT
+    # Trained weights of different seeds are reported, and not judged.
+    assert [bool(each.judged_by) for each in part.data["comparisons"]] == [True, False]
+
+
+# Seeded faults ---------------------------------------------------------------------------------
+
+
+def copy_with_weights(run, target, change):
+    """A copy of a run whose model-0 has been changed."""
+    shutil.copytree(str(run), str(target))
+    arrays = read_arrays(str(run / "model-0"))
+    change(arrays)
+    for path in target.glob("model-0.*"):
+        path.unlink()
+    write_checkpoint(target / "model-0", arrays)
+    return target
+
+
+def test_a_transposed_kernel_is_found(run, tmp_path):
+    name = "block2/layer0/conv1/W"
+
+    def transpose(arrays):
+        arrays[name] = np.ascontiguousarray(arrays[name].transpose(1, 0, 2, 3))
+
+    part = checkpoint_part(run, copy_with_weights(run, tmp_path / "b", transpose))
+    assert part.verdict == findings.DIFFERENT
+    assert part.data["failures"]["0"] == [name]
+    assert name in part.headline
+
+
+def test_a_variable_changed_by_one_percent_is_found(run, tmp_path):
+    name = "bn_last/gamma"
+
+    def change(arrays):
+        arrays[name] = arrays[name] * np.float32(1.01)
+
+    result = run_python(COMPARE, run, copy_with_weights(run, tmp_path / "b", change))
+    assert result.code == 1, result
+    assert "{}: distance 0.01".format(name) in " ".join(result.out.split())
+    assert "decided by checkpoints" in result.out
+
+
+def test_a_value_where_the_reference_is_zero_is_not_masked(run, tmp_path):
+    name = "block1/layer0/bn1/beta"  # starts at 0
+
+    def change(arrays):
+        arrays[name] = arrays[name] + np.float32(1e-6)
+
+    part = checkpoint_part(run, copy_with_weights(run, tmp_path / "b", change))
+    assert part.data["failures"]["0"] == [name]
+    (variable,) = [v for v in part.data["comparisons"][0].variables if v.name == name]
+    assert variable.distance.relative_distance == math.inf
+    assert variable.distance.max_relative == math.inf
+
+
+def test_a_missing_relu_is_found(run, tmp_path, monkeypatch):
+    bn_relu = sparsenet_model.bn_relu
+
+    def without_one(name, x):
+        if tf.get_variable_scope().name == "block2/layer0":
+            return sparsenet_model.BatchNorm(name, x)
+        return bn_relu(name, x)
+
+    monkeypatch.setattr(sparsenet_model, "bn_relu", without_one)
+    part = graph_part(run, run_here(tmp_path, "b"))
+    assert part.verdict == findings.DIFFERENT
+    first = part.data["differences"][0]
+    assert (first.kind, first.op, first.part) == ("removed", "Relu", "network")
+    assert first.name == "block2/layer0/Relu"
+    assert first.noticed_by == "block2/layer0/conv1/Conv2D"
+    # Nothing of what follows is blamed, but for its gradient.
+    assert {d.name.split("/")[-3] for d in part.data["differences"] if d.part == "network"} <= {
+        "block2", "layer0",
+    }  # fmt: skip
+
+
+def test_another_epsilon_is_found(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(sparsenet_model, "LEAST_BN_EPSILON", 1e-3)
+    part = graph_part(run, run_here(tmp_path, "b"))
+    changed = [d for d in part.data["differences"] if d.part == "network"]
+    batch_norms = 3 + 2 + 1  # layers, transitions, bn_last
+    assert [d.op for d in changed] == ["FusedBatchNormV3"] * batch_norms
+    assert "epsilon 1.001e-05 -> 0.001" in part.headline
+
+
+def test_layers_swapped_in_a_concat_are_found(tmp_path, monkeypatch):
+    flags = ("--depth", "13", "--fetch", "dense")
+    read = sparsenet_model.Aggregation.read
+
+    def swapped(self, slices):
+        is_there = tf.get_variable_scope().name == "block2" and len(slices) == 3
+        return read(self, [slices[1], slices[0], slices[2]] if is_there else slices)
+
+    a = run_here(tmp_path, "a", *flags)
+    monkeypatch.setattr(sparsenet_model.Aggregation, "read", swapped)
+    part = graph_part(a, run_here(tmp_path, "b", *flags))
+    (changed,) = [d for d in part.data["differences"] if d.part == "network"]
+    assert (changed.kind, changed.op) == ("changed", "ConcatV2")
+    assert changed.name.startswith("block2/concat")
+    assert "another order" in changed.details[0]
+
+
+def test_weight_decay_off_is_found_by_record_and_graph(run, tmp_path):
+    b = run_here(tmp_path, "b", "--weight_decay", "0")
+    part = record_part(run, b)
+    assert part.verdict == findings.DIFFERENT
+    assert [f.name for f in part.data["fields"] if f.decides] == ["recipe.weight_decay"]
+    part = graph_part(run, b)
+    assert "0 instead of 0.0001" in part.headline
+
+
+def test_a_mean_over_train_and_test_is_found(run, tmp_path, monkeypatch):
+    def preprocessing(self, normalize, border):
+        both = cifar_data.ImageSet(
+            np.concatenate([self.train.images, self.test.images]),
+            np.concatenate([self.train.labels, self.test.labels]),
+        )
+        mixed = cifar_data.Dataset(self.name, both, self.test, self.mirror)
+        return original(mixed, normalize, border)
+
+    original = cifar_data.Dataset.preprocessing
+    monkeypatch.setattr(cifar_data.Dataset, "preprocessing", preprocessing)
+    b = run_here(tmp_path, "b")
+    part = record_part(run, b)
+    deciding = [f for f in part.data["fields"] if f.decides]
+    assert deciding and {f.group for f in deciding} == {"preprocessing"}
+    assert part.data["fields"][0].name == "preprocessing.mean"
+    assert graph_part(run, b).verdict == findings.DIFFERENT  # the mean is part of the graph
+
+
+def test_one_batch_less_per_epoch_is_found(run, tmp_path):
+    b = run_here(tmp_path, "b", "--steps_per_epoch", "2")
+    assert "steps_per_epoch: 3 | 2" in record_part(run, b).headline
+    part = curve_part(run / "loss+perf_cpu.txt", b / "stats.json")
+    assert part.verdict == findings.DIFFERENT
+    assert "global_step after epoch 1: 3 | 2" in part.headline
+
+
+# Graphs of other versions and forms --------------------------------------------------------------
+
+
+def read_meta_graph(run):
+    meta = tf.MetaGraphDef()
+    text_format.Parse((run / "graph.pbtxt").read_text(), meta)
+    return meta
+
+
+def test_every_form_of_a_graph_is_read(run, tmp_path):
+    meta = read_meta_graph(run)
+    (tmp_path / "graph.meta").write_bytes(meta.SerializeToString())
+    (tmp_path / "graph.pb").write_bytes(meta.graph_def.SerializeToString())
+    for node in meta.graph_def.node:
+        node.attr.pop("_output_shapes", None)
+        node.device = "/device:GPU:0"
+    (tmp_path / "plain.pbtxt").write_text(text_format.MessageToString(meta.graph_def))
+    unknown = "node {\n  a_field_of_tomorrow: 3\n"
+    (tmp_path / "newer.pbtxt").write_text(
+        (tmp_path / "plain.pbtxt").read_text().replace("node {\n", unknown, 1)
+    )
+    for name in ("graph.meta", "graph.pb", "plain.pbtxt", "newer.pbtxt"):
+        part = graph_part(run, tmp_path / name)
+        assert part.verdict == findings.SAME, (name, part.headline)
+    assert part.data["normalizations"]["device strings"][1] == len(meta.graph_def.node)
+
+
+def rename(graph, old, new):
+    for node in graph.node:
+        node.name = node.name.replace(old, new)
+        node.input[:] = [name.replace(old, new) for name in node.input]
+
+
+def test_names_of_ops_do_not_matter_and_those_of_variables_do(run, tmp_path):
+    meta = read_meta_graph(run)
+    rename(meta.graph_def, "Relu", "Rectified")
+    (tmp_path / "a.pbtxt").write_text(text_format.MessageToString(meta))
+    assert graph_part(run, tmp_path / "a.pbtxt").verdict == findings.SAME
+    rename(meta.graph_def, "block1/layer0/", "block1/densen_layer.0/")
+    (tmp_path / "b.pbtxt").write_text(text_format.MessageToString(meta))
+    part = graph_part(run, tmp_path / "b.pbtxt")
+    assert part.verdict == findings.SAME
+    assert part.data["normalizations"]["variables with the names of the original code"][1] > 0
+    rename(meta.graph_def, "linear/W", "linear/V")
+    (tmp_path / "c.pbtxt").write_text(text_format.MessageToString(meta))
+    part = graph_part(run, tmp_path / "c.pbtxt")
+    assert part.verdict == findings.DIFFERENT
+    assert "linear/W" in part.headline
+
+
+def test_a_replaced_op_is_named(run, tmp_path):
+    meta = read_meta_graph(run)
+    for node in meta.graph_def.node:
+        if node.name == "block1/layer0/Relu":
+            node.op = "Relu6"
+    (tmp_path / "b.pbtxt").write_text(text_format.MessageToString(meta))
+    part = graph_part(run, tmp_path / "b.pbtxt")
+    first = part.data["differences"][0]
+    assert (first.kind, first.op, first.name) == ("changed", "Relu -> Relu6", "block1/layer0/Relu")
+
+
+@pytest.mark.parametrize("content", [b"", b"node { name: 3", b"\xff\xfe\x00 nothing", b"hello"])
+def test_what_is_no_graph_is_refused(run, tmp_path, content):
+    path = tmp_path / "broken.pbtxt"
+    path.write_bytes(content)
+    assert_refused(run_python(COMPARE, run, path), "broken.pbtxt")
+
+
+# Checkpoints -------------------------------------------------------------------------------------
+
+
+def test_original_names_are_mapped_and_other_shapes_told(run, tmp_path):
+    arrays = read_arrays(str(run / "model-0"))
+    write_checkpoint(tmp_path / "original", {original_name(n): v for n, v in arrays.items()})
+    part = checkpoint_part(run / "model-0", tmp_path / "original", alone=True)
+    assert part.verdict == findings.SAME
+    assert part.data["comparisons"][0].renamed > 0
+    del arrays["linear/b"]
+    arrays["conv0/W"] = arrays["conv0/W"][..., :-1]
+    write_checkpoint(tmp_path / "other", arrays)
+    part = checkpoint_part(run / "model-0", tmp_path / "other", alone=True)
+    assert part.verdict == findings.DIFFERENT
+    problems = {v.name: v.problem for v in part.data["comparisons"][0].variables if v.problem}
+    assert problems["linear/b"] == "absent in B"
+    assert problems["conv0/W"].startswith("shape ")
+
+
+def test_a_variable_that_is_not_a_number_is_told(run, tmp_path):
+    def spoil(arrays):
+        arrays["linear/b"][3] = np.nan
+
+    part = checkpoint_part(run, copy_with_weights(run, tmp_path / "b", spoil))
+    assert part.data["failures"]["0"] == ["linear/b"]
+    assert "1 element is not finite" in part.headline
+
+
+def test_distances_are_those_of_the_definition():
+    a, b = np.array([3.0, 0.0, 4.0]), np.array([3.0, 0.5, 4.0])
+    found = findings.distance(a, b)
+    assert found.relative_distance == pytest.approx(0.1)
+    assert found.cosine == pytest.approx(25 / (5 * math.sqrt(25.25)))
+    assert (found.max_abs, found.max_relative) == (0.5, math.inf)
+    assert found.mean_abs == pytest.approx(0.5 / 3)
+    assert found.rms == pytest.approx(0.5 / math.sqrt(3))
+    assert findings.distance(a, a).relative_distance == 0
+    assert findings.distance(np.zeros(2), np.zeros(2)).cosine == 1
+
+
+# Curves ----------------------------------------------------------------------------------------
+
+
+def write_table(path, errors, losses=None):
+    rows = ["epoch\tglobal_step\ttest_error\ttest_loss"]
+    for epoch, error in enumerate(errors, start=1):
+        loss = error * 3 if losses is None else losses[epoch - 1]
+        rows.append("{}\t{}\t{:.6f}\t{:.6f}".format(epoch, epoch * 782, error, loss))
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def noisy(seed, last=0.05, spread=0.004, epochs=60):
+    stream = np.random.RandomState(seed)
+    falling = last + 0.5 * np.exp(-np.arange(epochs) / 8.0)
+    return falling + stream.normal(0, spread, epochs)
+
+
+def test_curves_within_their_noise_are_the_same_and_a_shift_is_found(tmp_path):
+    a = write_table(tmp_path / "loss+perf_a.txt", noisy(0))
+    b = write_table(tmp_path / "loss+perf_b.txt", noisy(1))
+    assert curve_part(a, b).verdict == findings.SAME
+    shifted = write_table(tmp_path / "loss+perf_c.txt", noisy(2, last=0.09))
+    part = curve_part(a, shifted)
+    assert part.verdict == findings.DIFFERENT
+    assert "test_error" in part.headline
+    assert "10,000 test images (assumed" in part.judged_by
+
+
+def test_reference_runs_give_the_spread(tmp_path):
+    references = [
+        write_table(tmp_path / "loss+perf_r{}.txt".format(i), noisy(10 + i, spread=0.001))
+        for i in range(3)
+    ]
+    a = write_table(tmp_path / "loss+perf_a.txt", noisy(0, spread=0.001))
+    b = write_table(tmp_path / "loss+perf_b.txt", noisy(1, spread=0.001))
+    assert curve_part(a, b, references).verdict == findings.SAME
+    c = write_table(tmp_path / "loss+perf_c.txt", noisy(1, last=0.06, spread=0.001))
+    assert curve_part(a, c, references).verdict == findings.DIFFERENT
+    with pytest.raises(UserError, match="at least two"):
+        curve_part(a, b, references[:1])
+
+
+def test_too_few_epochs_are_not_judged_by_their_spread(tmp_path):
+    a = write_table(tmp_path / "loss+perf_a.txt", [0.5, 0.4])
+    b = write_table(tmp_path / "loss+perf_b.txt", [0.6, 0.3])
+    part = curve_part(a, b)
+    assert part.verdict == findings.REPORTED
+    assert "give no spread" in part.headline
+
+
+def test_a_loss_that_is_not_a_number_is_different(tmp_path):
+    a = write_table(tmp_path / "loss+perf_a.txt", noisy(0))
+    b = write_table(tmp_path / "loss+perf_b.txt", noisy(0), [0.1] * 59 + [math.nan])
+    assert curve_part(a, b).verdict == findings.DIFFERENT
+
+
+def test_tables_of_other_codes_are_read(run, tmp_path):
+    rows = read_curves(str(run / "loss+perf_cpu.txt"))
+    assert curve_part(run / "loss+perf_cpu.txt", run / "stats.json").verdict == findings.SAME
+    log = tmp_path / "loss+perf_gpu.txt"
+    log.write_text(
+        "[0803 10:00:00 @base.py:285] Epoch 1 (global_step 782) finished, "
+        "time:1 minute 10 seconds.\n"
+        "[0803 10:00:01 @monitor.py:467] cross_entropy_loss: 1.25\n"
+        "[0803 10:00:01 @monitor.py:467] val_error: 0.4321\n"
+        "[0803 10:01:01 @base.py:285] Epoch 2 (global_step 1564) finished, time:59.5 seconds.\n"
+        "[0803 10:01:01 @monitor.py:467] val_error: 0.3\n"
+    )
+    first, second = read_curves(str(log))
+    assert first == {"epoch": 1, "global_step": 782, "epoch_seconds": 70, "train_loss": 1.25,
+                     "test_error": 0.4321}  # fmt: skip
+    assert (second["epoch_seconds"], second["test_error"]) == (59.5, 0.3)
+    stats = tmp_path / "stats.json"
+    entries = [{"epoch_num": 1, "global_step": 782, "val_error": 0.4, "train_error": 0.5}]
+    stats.write_text(json.dumps(entries))
+    assert read_curves(str(stats))[0]["test_error"] == 0.4
+    assert len(rows) == 5
+
+
+# Activations -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def dump(run):
+    out = run / "activations.npz"
+    result = run_python(ACTIVATIONS, run / "model-0", "--images", "6", "--out", out, "--gradients")
+    assert result.code == 0, result
+    yield out
+    out.unlink()
+
+
+def test_every_layer_and_gradient_is_dumped(run, dump):
+    with np.load(str(dump)) as arrays:
+        names = [name for name in arrays.files if name != "about"]
+        shapes = {name: arrays[name].shape for name in names}
+    assert shapes["inference/conv0"] == (6, 32, 32, 24)
+    assert shapes["training/linear"] == (6, 10)
+    assert "inference/block3/layer0/bn1" in names
+    assert names.index("inference/conv0") < names.index("inference/linear")
+    trainable = [
+        name for name in read_arrays(str(run / "model-0"))
+        if name.endswith(("/W", "/b", "/gamma", "/beta"))
+    ]  # fmt: skip
+    assert {"gradient/" + name for name in trainable} <= set(names)
+
+
+def spoil_arrays(source, target, change):
+    with np.load(str(source)) as arrays:
+        kept = {name: arrays[name] for name in arrays.files}
+    change(kept)
+    np.savez(str(target), **kept)
+    return target
+
+
+def activation_part(a, b):
+    found = sources.find(str(a)), sources.find(str(b))
+    return compare_activation_files(*found, findings.Thresholds())
+
+
+def test_the_first_layer_that_goes_apart_is_named(dump, tmp_path):
+    assert activation_part(dump, dump).verdict == findings.SAME
+    layers = ["inference/block2/layer0/conv1", "inference/transition2/conv1"]
+
+    def disturb(arrays):
+        for name in layers:
+            arrays[name] = arrays[name][::-1]
+
+    part = activation_part(dump, spoil_arrays(dump, tmp_path / "b.npz", disturb))
+    assert part.verdict == findings.DIFFERENT
+    assert part.data["first"] == layers[0]
+
+
+def test_activations_of_other_weights_are_only_reported(dump, tmp_path):
+    def others(arrays):
+        about = json.loads(str(arrays["about"]))
+        arrays["about"] = np.array(json.dumps(dict(about, weights="others")))
+        arrays["inference/linear"] = -arrays["inference/linear"]
+
+    part = activation_part(dump, spoil_arrays(dump, tmp_path / "b.npz", others))
+    assert part.verdict == findings.REPORTED
+    assert "weights" in part.judged_by
+
+
+# Mistakes ----------------------------------------------------------------------------------------
+
+
+def test_mistakes(run, tmp_path):
+    assert_refused(run_python(COMPARE, run, tmp_path / "absent"), "absent")
+    (tmp_path / "empty").mkdir()
+    assert_refused(run_python(COMPARE, run, tmp_path / "empty"), "empty", "nothing to compare")
+    (tmp_path / "notes.md").write_text("x")
+    assert_refused(run_python(COMPARE, run, tmp_path / "notes.md"), "notes.md", "unknown kind")
+    assert_refused(run_python(COMPARE, run, run, "--html", tmp_path / "no" / "r"), "--html")
+    table, graph = run / "loss+perf_cpu.txt", run / "graph.pbtxt"
+    assert_refused(run_python(COMPARE, table, graph), "nothing to decide by")
+    (tmp_path / "loss+perf_x.txt").write_text("nothing here\n")
+    assert_refused(run_python(COMPARE, table, tmp_path / "loss+perf_x.txt"), "no epoch")
+    (tmp_path / "a.npz").write_text("nothing here\n")
+    assert_refused(run_python(COMPARE, tmp_path / "a.npz", tmp_path / "a.npz"), "a.npz")
+    assert_refused(
+        run_python(ACTIVATIONS, run, "--images", "9999", "--out", tmp_path / "a.npz"), "9999"
+    )

@@ -29,13 +29,17 @@ def save(figure, path: str) -> None:
 
 
 def plain_logarithmic(axis) -> None:
-    """A logarithmic axis with ticks at 1, 2, 5, 10, ..., written as plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator
+    """A logarithmic axis, after its data are drawn, with ticks written as plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.axes.autoscale_view()
+    low, high = sorted(axis.get_view_interval())
+    if high < 4 * low:  # too short for more than one of 1, 2, 5
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    else:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
     axis.set_major_formatter(FuncFormatter("{:,g}".format))
-    # Where less than a decade is shown, the ticks between are written too.
-    axis.set_minor_formatter(LogFormatter(minor_thresholds=(0.9, 0.5)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def plot_curves(runs: Dict[str, List[Row]], title: str, path: str) -> None:

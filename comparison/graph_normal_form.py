@@ -430,6 +430,22 @@ def _build(op: Op, tensors: Dict[str, list]) -> list:
     return list(operation.outputs)
 
 
+def drop_kept_dimensions(ops: Ops) -> int:
+    """Whether a reduction keeps its dimensions is nothing to a reshape that follows."""
+    users = collections.defaultdict(set)
+    for op in ops.values():
+        for source, _ in op.inputs[:1]:
+            users[source].add(op.type)
+        for source, _ in op.inputs[1:]:
+            users[source].add("as an operand")
+    found = 0
+    for name, op in ops.items():
+        if op.attributes.get("keep_dims") and users[name] == {"Reshape"}:
+            del op.attributes["keep_dims"]
+            found += 1
+    return found
+
+
 SUMMARIES = re.compile(r"\w*Summary(V2)?$|MergeSummary$|\w*SummaryWriter\w*$")
 SAVERS = re.compile(r"(Save|Restore)\w*$|ShardedFilename$|MergeV2Checkpoints$")
 CHECKS = re.compile(r"VarIsInitializedOp$|IsVariableInitialized$|Assert$|Print(V2)?$|NoOp$")
@@ -520,6 +536,7 @@ STEPS = [
     ("checks and groupings", drop_checks),
     ("identity and read ops", pass_identities),
     ("shapes and factors computed at run time", fold_constants),
+    ("dimensions kept before a reshape", drop_kept_dimensions),
     ("ops without effect", drop_unused),
     ("variables with the names of the original code", rename_originals),
 ]

@@ -31,6 +31,11 @@ if [ -n "$legacy_python" ]; then
     export SPARSENET_LEGACY_PYTHON=$legacy/bin/python
 fi
 
+# The report is looked at in a real browser; elsewhere than in CI only where one is installed.
+if [ "${CI:-}" = true ] && ! command -v chromedriver >/dev/null; then
+    apt-get -qq update && apt-get -qq install -y chromium chromium-driver >/dev/null
+fi
+
 echo "== lint"
 "$modern/bin/ruff" format --check .
 "$modern/bin/ruff" check .

@@ -7,7 +7,7 @@ from tf_stack import tf
 
 import numpy as np
 import pytest
-from conftest import CHECKOUT, TINY, launch, run_python
+from conftest import CHECKOUT, TINY, assert_refused, launch, run_python
 
 import cifar_data
 import run_directory
@@ -128,3 +128,31 @@ def test_either_continues_what_the_other_began(runs, tmp_path):
     rows = run_directory.read_rows(run_directory.find_table(str(tmp_path / "run")))
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert rows[2]["train_loss"] < rows[0]["train_loss"]
+
+
+def test_the_comparison_finds_them_the_same(runs):
+    """Graph, first weights, layer outputs and gradients from equal weights, records."""
+    for name, python in (("modern", {}), ("legacy", {"python": LEGACY_PYTHON})):
+        result = run_python(
+            CHECKOUT / "scripts" / "activations.py", runs[name] / "model-0", "--gradients",
+            "--images", "8", "--out", runs[name] / "activations.npz", **python
+        )  # fmt: skip
+        assert result.code == 0, result
+    out = runs["modern"].parent / "report.json"
+    result = run_python(
+        CHECKOUT / "scripts" / "compare.py", runs["modern"], runs["legacy"], "--json", out
+    )
+    assert result.code == 0, result
+    parts = json.loads(out.read_text())["parts"]
+    for name in ("records", "graph", "checkpoints", "activations"):
+        assert parts[name]["verdict"] == "same", parts[name]["headline"]
+    assert parts["graph"]["data"]["differences"] == []
+    (start, _) = parts["checkpoints"]["data"]["comparisons"]
+    assert {v["distance"]["max_abs"] for v in start["variables"]} == {0.0}
+
+
+def test_the_comparison_runs_on_the_modern_stack_only(runs):
+    result = run_python(
+        CHECKOUT / "scripts" / "compare.py", *runs.values(), python=LEGACY_PYTHON
+    )  # fmt: skip
+    assert_refused(result, "Python 3.7", "3.10 to 3.13")

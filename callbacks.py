@@ -1,15 +1,18 @@
 """What happens around the steps of a run: measure, show, test, record, save."""
 
+import contextlib
 import math
 import os
 import sys
+import threading
 import time
 
 from tf_stack import tf
 
 import numpy as np
 from google.protobuf import text_format
-from tensorpack.callbacks import Callback
+from tensorpack import logger
+from tensorpack.callbacks import Callback, TFEventWriter
 from tqdm import tqdm
 
 from checkpoints import CHECKPOINT_PREFIX, checkpoints_of
@@ -142,6 +145,19 @@ class EpochReport(Callback):
         self.table.append(row)
         for name in COLUMNS[2:]:
             self.trainer.monitors.put_scalar(name, row[name])
+
+
+class Events(TFEventWriter):
+    """TensorBoard's events. A full disk ends the run at the checkpoint, and is told there, once."""
+
+    def _before_train(self):
+        # Its writer is a thread, whose traceback would bury the sentence that is told.
+        threading.excepthook = lambda failed: logger.error("thread: %r", failed.exc_value)
+        super()._before_train()
+
+    def _after_train(self):
+        with contextlib.suppress(RuntimeError, tf.errors.OpError):
+            super()._after_train()
 
 
 class Screen(Callback):

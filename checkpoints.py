@@ -100,6 +100,11 @@ def project_name(name: str) -> str:
     return name
 
 
+# What an optimizer keeps beside a variable, under the variable's name.
+SLOTS = re.compile(r"/(Momentum|Adam|Adam_1|RMSProp(_1)?|Adagrad|ExponentialMovingAverage)$")
+NETWORK_SCOPES = re.compile(r"(conv0|bn0|block\d+|transition\d+|bn_last|linear)/")
+
+
 def network_weights(prefix: str, config: SparseNetConfig) -> Dict[str, np.ndarray]:
     """The variables of the network from a checkpoint that has them by our names or the original.
 
@@ -115,6 +120,10 @@ def network_weights(prefix: str, config: SparseNetConfig) -> Dict[str, np.ndarra
         else:
             there = "absent" if value is None else list(value.shape)
             wrong.append("{} is {}, wanted {}".format(name, there, list(shape)))
+    for name in sorted(map(project_name, found)):
+        # What other code keeps elsewhere is its own matter; a layer too many is another network.
+        if name not in wanted and NETWORK_SCOPES.match(name) and not SLOTS.search(name):
+            wrong.append("{} is there, wanted absent".format(name))
     if wrong:
         raise UserError(
             "checkpoint {} does not fit the network, {} of {} variables differ: {}".format(

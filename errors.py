@@ -51,6 +51,8 @@ def exit_code_of(command: Callable[[], None]) -> int:
         # The reader of our output (`| head`) has left: nobody is there to be told.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return EXIT_FAILED
+    except MemoryError as error:
+        return _report("out of memory: {}".format(error), EXIT_FAILED)
     except OSError as error:
         return _report(error, EXIT_FAILED)
     return 0

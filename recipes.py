@@ -170,35 +170,60 @@ def _as_tuple(value):
 
 def network_name(recipe: Recipe, config: SparseNetConfig) -> str:
     """A short name, in the field's way, for what flags made of a recipe's network."""
+    like = dataclasses.replace(config, classes=10)
+    for known in RECIPES.values():
+        if dataclasses.replace(known.config, classes=10) == like:
+            return known.name
     if recipe.depth_rule is None:
         return recipe.name + "-modified"
-    family = recipe.family or _family(config)
+    if not recipe.depth_rule.exact:  # a depth that was rounded away can't be told any more
+        parts = [recipe.family, "x".join(map(str, config.layers))]
+    elif len(set(config.layers)) == 1:
+        parts = [_family(config), _depth(config)]
+    else:
+        parts = [_family(config), _depth(config), "layers"] + list(config.layers)
     growth = config.growth_rate[:1] if len(set(config.growth_rate)) == 1 else config.growth_rate
-    name = "-".join(map(str, (family, recipe.depth_rule.depth(config)) + tuple(growth)))
-    namesake = RECIPES.get(name)
-    if namesake is None or namesake.config == dataclasses.replace(config, classes=10):
-        return name
-    return name + "-modified"
+    if not (config.is_residual and growth == (16, 32, 64)):
+        parts += growth
+    usual_stem = None if recipe.depth_rule.exact else recipe.config.stem_channels
+    return "-".join(map(str, parts)) + _particulars(config, usual_stem)
+
+
+def _depth(config: SparseNetConfig) -> int:
+    """Convolutions and the classifier, counted as the papers do: shortcuts are left out."""
+    around = 2 if config.is_residual else len(config.layers) + 1
+    return CONVOLUTIONS[config.unit] * sum(config.layers) + around
 
 
 def _family(config: SparseNetConfig) -> str:
-    family = {
-        "sparse": "sparsenet", "dense": "densenet", "plain": "plainnet",
-        "nearest_farthest": "nearest-farthest", "channel_window": "channel-window",
-    }[config.fetch]  # fmt: skip
+    if config.is_residual:
+        family = {"dense": "resnet", "sparse": "sparsenet-sum"}.get(config.fetch)
+        family = family or config.fetch.replace("_", "-") + "-sum"
+    else:
+        family = {"sparse": "sparsenet", "dense": "densenet", "plain": "plainnet"}.get(config.fetch)
+        family = family or config.fetch.replace("_", "-")
+        family += "-sum" if config.combine == "sum" else ""
+        if config.unit == "bottleneck":
+            family += "-bc" if config.compression < 1 else "-b"
     if config.fetch == "sparse" and config.base != 2:
         family += "-base{}".format(config.base)
-    if config.combine == "sum":
-        family += "-sum"
-    return (
-        family
-        + {
-            "single": "",
-            "bottleneck": "-bc" if config.compression < 1 else "-b",
-            "residual_basic": "-basic",
-            "residual_bottleneck": "-bottleneck",
-        }[config.unit]
-    )
+    return family
+
+
+def _particulars(config: SparseNetConfig, usual_stem: Optional[int]) -> str:
+    """What a name has to say beside depth and growth."""
+    text = ""
+    if config.fetch == "nearest_farthest":
+        text += "-near{}-far{}".format(config.nearest, config.farthest)
+    if config.attention != "none":
+        text += "-" + config.attention.replace("_", "-")
+    if config.dropout:
+        text += "-dropout{:g}".format(config.dropout)
+    if config.stem_channels != usual_stem:
+        text += "-conv0-{}".format(config.stem_channels)
+    if config.unit != "bottleneck" and config.compression < 1:
+        text += "-c{:g}".format(config.compression)
+    return text
 
 
 # CIFAR, 2018: Zhu et al. and the baselines that they print --------------------------------------

@@ -50,7 +50,7 @@ with _stderr_kept_back():
     import tensorpack  # noqa: F401  (imports further parts of TensorFlow)
 
 tf = tensorflow.compat.v1
-tf.logging.set_verbosity(tf.logging.ERROR)
+tf.logging.set_verbosity(tf.logging.FATAL)
 tf.disable_eager_execution()
 
 VERSION = tensorflow.__version__

@@ -9,6 +9,7 @@ import datetime
 import fcntl
 import os
 import platform as host
+import shlex
 import subprocess
 import sys
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
@@ -18,7 +19,7 @@ from tf_stack import tf
 
 import numpy as np
 from tensorpack import FeedInput, QueueInput, SimpleTrainer, SyncMultiGPUTrainerReplicated, logger
-from tensorpack.callbacks import HyperParamSetterWithFunc, JSONWriter, RunUpdateOps, TFEventWriter
+from tensorpack.callbacks import HyperParamSetterWithFunc, JSONWriter, RunUpdateOps
 from tensorpack.dataflow import DataFromGenerator
 from tensorpack.tfutils.sesscreate import NewSessionCreator
 from tensorpack.tfutils.sessinit import DictRestore, SaverRestore
@@ -26,7 +27,7 @@ from tensorpack.tfutils.sessinit import DictRestore, SaverRestore
 import datasets
 import recipes
 import run_directory as records
-from callbacks import Checkpoints, EpochReport, Screen, TestSet, TrainingMeter
+from callbacks import Checkpoints, EpochReport, Events, Screen, TestSet, TrainingMeter
 from checkpoints import find_checkpoint, latest_checkpoint, network_weights
 from cifar_data import Dataset
 from command_line import Settings
@@ -93,19 +94,28 @@ def run(settings: Settings, choose_platform: Callable[[Settings], Platform]) -> 
         train(this, table)
     except KeyboardInterrupt:
         if latest_checkpoint(this.directory):
-            print("\ncontinue with: --resume {}".format(this.directory))
+            print("\ncontinue with: --resume {}".format(shlex.quote(this.directory)))
         close_records(this, table)
         raise
     except (RunFailed, tf.errors.OpError, OSError) as error:
         # A disk that is full is full for the closing summary too: what failed first is told.
         with contextlib.suppress(OSError):
             close_records(this, table)
-        reason = " ".join(str(error).split("\n")[0].split())
         raise RunFailed(
-            "{}; last good checkpoint: {}".format(reason, latest_checkpoint(this.directory))
+            "{}; last good checkpoint: {}".format(
+                reason_of(error), latest_checkpoint(this.directory)
+            )
         )
     close_records(this, table)
     print_summary(this, table)
+
+
+def reason_of(error: Exception) -> str:
+    """The line that says what happened: TensorFlow 2 tells first where, over many lines."""
+    text = str(error)
+    where, _, what = text.partition("\nNode: ")
+    lines = what.split("\n")[1:] if what else where.split("\n")
+    return " ".join((lines[0] if lines else text).split())
 
 
 # Before anything is written --------------------------------------------------------------------
@@ -195,7 +205,10 @@ def open_records(this: Run) -> records.Table:
     """Make the run directory (or go on with it) and write what is known before the first step."""
     try:
         os.makedirs(this.directory, exist_ok=True)
-        lock(this.directory)
+    except OSError as error:
+        raise UserError("run directory {}: {}".format(this.directory, error.strerror or error))
+    lock(this.directory)
+    try:
         logger_to_file_only()
         # Any action but asking on the terminal; the directory is new or to be continued.
         logger.set_logger_dir(this.directory, action="k")
@@ -216,7 +229,7 @@ def open_records(this: Run) -> records.Table:
         path = records.table_path(this.directory, this.platform.name)
         return records.Table(path, title, this.rows)
     except OSError as error:
-        raise UserError("run directory {}: {}".format(this.directory, error.strerror or error))
+        raise RunFailed("run directory {}: {}".format(this.directory, error.strerror or error))
 
 
 def lock(directory: str) -> None:
@@ -342,7 +355,7 @@ def train(this: Run, table: records.Table) -> None:
     )  # fmt: skip
     trainer.train(
         callbacks=make_callbacks(this, table, towers),
-        monitors=[TFEventWriter(), JSONWriter()],
+        monitors=[Events(), JSONWriter()],
         session_creator=NewSessionCreator(config=this.platform.session_config),
         session_init=initial_state(this),
         steps_per_epoch=this.steps,

@@ -12,7 +12,7 @@ from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
-from checkpoints import project_name, read_arrays
+from checkpoints import SLOTS, project_name, read_arrays
 from comparison.findings import (
     DIFFERENT,
     REPORTED,
@@ -29,7 +29,6 @@ from comparison.sources import UNKNOWN_STEP, Source
 
 KINDS = ("weights", "moving statistics", "slots", "other")
 OF_NETWORK = KINDS[:2]  # what a network can't do without
-SLOTS = re.compile(r"/(Momentum|Adam|Adam_1|RMSProp(_1)?|Adagrad|ExponentialMovingAverage)$")
 STATISTICS = re.compile(r"(mean|variance)/EMA$|moving_(mean|variance)$")
 
 

@@ -137,6 +137,8 @@ def load(name: str, directory: Optional[str], verify: bool = True) -> Dataset:
     """
     if name == "digits":
         return _digits()
+    if name not in LAYOUTS:
+        raise UserError("--dataset {}; accepted here: digits, {}".format(name, ", ".join(LAYOUTS)))
     if not directory:
         raise UserError(
             "--dataset {} needs --dataset_dir DIR, the folder of its files".format(name)
@@ -186,7 +188,7 @@ def _find(name: str, directory: str) -> Tuple[Layout, ReadFile]:
             return layout, _archive_reader(archive, layout)
     accepted = []
     for layout in LAYOUTS[name]:
-        accepted.append("{}/{}".format(layout.folder, layout.train[0]))
+        accepted.append("{} there or in {}/".format(layout.train[0], layout.folder))
         accepted.extend([layout.archive] if layout.archive else [])
     raise UserError(
         "--dataset_dir {} holds no {} files; accepted: {}".format(

@@ -232,7 +232,8 @@ def add_network_flags(parser) -> None:
     parser.add_argument("--head", choices=HEADS, help="map3x3 is for ImageNet [gap]")
     parser.add_argument(
         "--normalize", choices=NORMALIZATIONS,
-        help="mean and deviation of a colour; mean image, 255; ... [channel]",
+        help="channel: colours' mean and deviation; pixel_mean: mean image, as the original "
+        "codes do; official, ascend: theirs; unit: / 255 [channel]",
     )  # fmt: skip
 
 
@@ -255,7 +256,10 @@ def training_parser() -> Parser:
     add_data_flags(data)
     data.add_argument("--fake", action="store_true", help="random images, for smoke tests")
     data.add_argument(
-        "--subset", type=whole(1), metavar="N", help="only the first N images of each set"
+        "--subset",
+        type=whole(1),
+        metavar="N",
+        help="only the first N images of each set (of ImageNet: spread over it)",
     )
 
     schedule = parser.add_argument_group("schedule")
@@ -273,7 +277,7 @@ def training_parser() -> Parser:
         "--learning_rate", type=positive, metavar="LR", help="of the first epoch [0.1]"
     )
     schedule.add_argument(
-        "--weight_decay", type=not_negative, metavar="F", help="on kernels only [1e-4]"
+        "--weight_decay", type=not_negative, metavar="F", help="on kernels [1e-4]"
     )
     schedule.add_argument(
         "--steps_per_epoch", type=whole(1), metavar="N", help="end each epoch after N steps"
@@ -283,7 +287,9 @@ def training_parser() -> Parser:
     run.add_argument(
         "--seed", type=whole(0, MAX_SEED), metavar="N", help="of weights, order, crops [0]"
     )
-    run.add_argument("-g", "--gpu", type=device_ids, metavar="IDS", help="GPUs, e.g. 0,1")
+    run.add_argument(
+        "-g", "--gpu", type=device_ids, metavar="IDS", help="GPUs, e.g. 0,1 [the first]"
+    )
     run.add_argument("--load", metavar="CHECKPOINT", help="take the weights from there")
     run.add_argument("--log_dir", metavar="ROOT", help="root of run directories [train_log]")
     run.add_argument(
@@ -321,6 +327,8 @@ def parse(argv: Sequence[str]) -> Optional[Settings]:
     return dataclasses.replace(settings, **given)
 
 
+# These ask for what is there anyway; the original's command lines have the first.
+WITHOUT_EFFECT = [("compression", 0.0), ("compression", 1.0), ("head", "gap")]
 RESUMABLE = ("resume", "dataset_dir", "no_verify", "gpu", "max_epoch", "data_url", "train_url")
 
 
@@ -419,6 +427,7 @@ def _config_from(args, recipe: Recipe):
                   "stem_channels", "head"):  # fmt: skip
         changes.update(_given({field: getattr(args, field)}))
     changed = dataclasses.replace(config, **changes)
+    refuse_without_effect(args, changed)
     if args.layers is not None or (args.depth is None and changed.unit == config.unit):
         if args.depth is not None:
             raise UserError("--depth {}; accepted: nothing beside --layers".format(args.depth))
@@ -433,6 +442,21 @@ def _config_from(args, recipe: Recipe):
         )
     depth = recipe.depth_rule.depth(config) if args.depth is None else args.depth
     return dataclasses.replace(changed, layers=recipe.depth_rule.layers(depth, changed))
+
+
+def refuse_without_effect(args, config) -> None:
+    """Raise UserError for a flag that means nothing to the network it is given for."""
+    windows = ("nearest_farthest", "channel_window")
+    for flag, has_effect, accepted in [
+        ("base", config.fetch == "sparse", "--fetch sparse"),
+        ("nearest", config.fetch in windows, "--fetch nearest_farthest"),
+        ("farthest", config.fetch in windows, "--fetch nearest_farthest"),
+        ("compression", config.combine == "concat", "--combine concat"),
+        ("head", config.stem == "imagenet", "a recipe for ImageNet"),
+    ]:
+        value = getattr(args, flag)
+        if value is not None and not has_effect and (flag, value) not in WITHOUT_EFFECT:
+            raise UserError("--{} {}; accepted: with {} only".format(flag, value, accepted))
 
 
 def _growth_of_each(growth: Tuple[int, ...], blocks: int) -> Tuple[int, ...]:

@@ -1,5 +1,6 @@
 """A trained network over a test set: logits, losses, mistakes, image by image."""
 
+import time
 from typing import Dict, NamedTuple
 
 from tf_stack import tf
@@ -13,12 +14,16 @@ from sparsenet_model import CROSS_ENTROPY, LOGITS, SparseNet
 
 
 class Evaluation(NamedTuple):
-    """In the order of the test set: logits [N, classes], labels, losses and wrong [N]."""
+    """In the order of the test set: logits [N, classes], labels, losses and wrong [N].
+
+    seconds: that the test set took, without building the network
+    """
 
     logits: np.ndarray
     labels: np.ndarray
     losses: np.ndarray
     wrong: np.ndarray
+    seconds: float
 
     def save(self, path: str) -> None:
         """Keep logits and labels in a .npz file."""
@@ -40,11 +45,13 @@ def evaluate(
                 output_names=[LOGITS, CROSS_ENTROPY],
             )
         )
+        start = time.perf_counter()
         results = [
             [array[:count] for array in predict(*batch)]
             for batch, count in data.test_batches(batch_size)
         ]
+        seconds = time.perf_counter() - start
     logits, losses = (np.concatenate(parts) for parts in zip(*results))
     labels = data.test.labels
     wrong = (logits.argmax(axis=1) != labels).astype(np.float64)
-    return Evaluation(logits, labels, losses.astype(np.float64), wrong)
+    return Evaluation(logits, labels, losses.astype(np.float64), wrong, seconds)

@@ -30,6 +30,7 @@ ATTEMPTS = 10
 # Mean and deviation of the training set's colours, as they are commonly used.
 MEAN = [123.675, 116.28, 103.53]
 STD = [58.395, 57.12, 57.375]
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 EXTENSIONS = (".jpeg", ".jpg", ".png")
 BATCHES_AHEAD = 3
 
@@ -41,8 +42,13 @@ class ImageFiles(NamedTuple):
     labels: np.ndarray
 
     def first(self, count: int) -> "ImageFiles":
-        """The first `count` images, or all of them where there are fewer."""
-        return ImageFiles(self.paths[:count], self.labels[:count])
+        """`count` images, or all of them where there are fewer.
+
+        Spread over the set: the files are sorted by class.
+        """
+        count = min(count, len(self.paths))
+        chosen = np.arange(count) * len(self.paths) // count
+        return ImageFiles([self.paths[i] for i in chosen], self.labels[chosen])
 
     def fingerprint(self) -> dict:
         """Count, and SHA-256 of names, sizes and labels: 140 GB are not read for it."""
@@ -158,10 +164,15 @@ def center_crop(image: np.ndarray) -> np.ndarray:
 
 
 def decode_file(path: str) -> np.ndarray:
-    """uint8 [H, W, 3], RGB, of an image file; RunFailed if it can't be decoded."""
+    """uint8 [H, W, 3], RGB, of an image file; RunFailed if it can't be decoded whole."""
     import cv2
 
-    image = cv2.imread(path, cv2.IMREAD_COLOR)
+    with open(path, "rb") as stream:
+        content = stream.read()
+    # The decoder fills up what a truncated JPEG lacks. One in its head may be a thumbnail's end.
+    is_cut = content.startswith(JPEG_START) and content.rfind(JPEG_END) < len(content) // 2
+    buffer = np.frombuffer(content, np.uint8)
+    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if content and not is_cut else None
     if image is None:
         raise RunFailed("{} can't be decoded".format(path))
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -169,7 +180,9 @@ def decode_file(path: str) -> np.ndarray:
 
 def load(directory: str) -> ImageFolder:
     """The images under a directory; UserError where it is not laid out as above."""
-    if not directory or not os.path.isdir(directory):
+    if not directory:
+        raise UserError("--dataset imagenet needs --dataset_dir DIR, the folder of its files")
+    if not os.path.isdir(directory):
         raise UserError(
             "--dataset_dir {} does not exist; accepted: a folder with train/<wnid>/*.JPEG".format(
                 directory
@@ -186,7 +199,15 @@ def load(directory: str) -> ImageFolder:
     test = _validation(directory, wnids)
     for split, files in (("train", train), ("val", test)):
         if not files.paths:
-            raise UserError("--dataset_dir {} holds no images in {}".format(directory, split))
+            raise UserError(
+                "--dataset_dir {} holds no images in {}; accepted: {}".format(
+                    directory,
+                    split,
+                    "val/<wnid>/*.JPEG, or val/*.JPEG with val.txt"
+                    if split == "val"
+                    else "train/<wnid>/*.JPEG",
+                )
+            )
     if len(wnids) < CLASSES["imagenet"]:
         print("note: {} of the {} classes found".format(len(wnids), CLASSES["imagenet"]))
     return ImageFolder(train, test, decode_file)
@@ -225,7 +246,8 @@ def _validation(directory: str, wnids: List[str]) -> ImageFiles:
         return _from_folders(folder, wnids)
     paths, labels = [], []
     numbers = {wnid: label for label, wnid in enumerate(wnids)}
-    with open(table) as stream:
+    # Names of files are bytes.
+    with open(table, encoding="utf-8", errors="surrogateescape") as stream:
         for number, line in enumerate(stream, start=1):
             words = line.split()
             label = numbers.get(words[-1]) if len(words) == 2 else None

@@ -130,10 +130,11 @@ def check(recipe: Recipe) -> None:
     require(in_order, "drops", drops, "epochs of at least 1, each later than the one before")
     divisors = [divisor for _, divisor in recipe.drops]
     require(all(d > 0 for d in divisors), "drops", divisors, "divisors above 0")
-    stem = "imagenet" if recipe.dataset == "imagenet" else "cifar"
+    is_large = recipe.config.stem == "imagenet"
+    fitting = [name for name in CLASSES if (name == "imagenet") == is_large]
     require(
-        recipe.config.stem == stem,
-        "dataset", recipe.dataset, "one of images of {0}x{0}".format(recipe.config.image_size),
+        recipe.dataset in fitting,
+        "dataset", recipe.dataset, "{} with recipe {}".format(", ".join(fitting), recipe.name),
     )  # fmt: skip
 
 

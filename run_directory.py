@@ -2,7 +2,7 @@
 
 run.json holds what the run was: recipe, settings, data, platform, versions. The table
 `loss+perf_<platform>.txt` holds what it did, one row an epoch. Checkpoints, events, stats.json
-and log.log lie beside them. Only the standard library is imported.
+and log.log lie beside them. TensorFlow is not needed to read them.
 """
 
 import dataclasses

@@ -19,6 +19,9 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 from errors import require
 from typed_records import check_types
 
+# Far beyond any network of the papers, and before memory and patience end.
+MAX_LAYERS = 5000
+MAX_GROWTH = 4096
 FETCHES = ("sparse", "dense", "plain", "nearest_farthest", "channel_window")
 COMBINES = ("concat", "sum")
 UNITS = ("single", "bottleneck", "residual_basic", "residual_bottleneck")
@@ -42,7 +45,7 @@ class SparseNetConfig:
     base:         the base c of the sparse rule's offsets 1, c, c^2, ...
     nearest, farthest: how many outputs from either end `nearest_farthest` reads; their sum is
                   the `path` of the scripts' rule
-    combine:      `concat` along channels (SparseNet[+] in the paper's circled notation, DenseNet)
+    combine:      `concat` along channels (SparseNet[⊕] of the paper, DenseNet)
                   or `sum` (SparseNet[+], ResNet)
     unit:         `single` BN-ReLU-Conv3x3(k); `bottleneck` BN-ReLU-Conv1x1(4k) before it;
                   `residual_basic` two 3x3(k); `residual_bottleneck` 1x1(k)-3x3(k)-1x1(4k)
@@ -89,10 +92,14 @@ class SparseNetConfig:
         count, stem = len(self.layers), self.stem_channels
         per_block = "one number, or one for each of the {} blocks".format(count)
         at_least_1 = "a whole number of at least 1"
+        wide = "at most {}".format(MAX_GROWTH)
+        deep = "at most {} layers".format(MAX_LAYERS)
         for field, is_accepted, accepted in [
             ("layers", count >= 1 and min(self.layers) >= 1, "numbers of at least 1"),
+            ("layers", sum(self.layers) <= MAX_LAYERS, deep),
             ("growth_rate", len(self.growth_rate) == count, per_block),
             ("growth_rate", min(self.growth_rate, default=0) >= 1, "numbers of at least 1"),
+            ("growth_rate", max(self.growth_rate, default=0) <= MAX_GROWTH, wide),
             ("fetch", self.fetch in FETCHES, ", ".join(FETCHES)),
             ("base", self.base >= 2, "a whole number of at least 2"),
             ("nearest", self.nearest >= 0, "a whole number of at least 0"),

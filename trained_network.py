@@ -36,7 +36,9 @@ def add_flags(parser: Parser) -> None:
 
 def load(args) -> TrainedNetwork:
     """What the command line names; UserError where it does not fit together."""
-    run = args.checkpoint if os.path.isdir(args.checkpoint) else os.path.dirname(args.checkpoint)
+    run = args.checkpoint
+    if not os.path.isdir(run):
+        run = os.path.dirname(run) or "."
     recorded = os.path.isfile(os.path.join(run, RECORD))
     if recorded:
         recipe, directory, fake_seed = _recorded(args, run)
@@ -52,7 +54,9 @@ def load(args) -> TrainedNetwork:
     else:
         data = datasets.fake(recipe.dataset, fake_seed)
     if recorded:
-        preprocessing = read_record(run)["preprocessing"]
+        preprocessing = read_record(run).get("preprocessing")
+        if not isinstance(preprocessing, dict) or not {"mean", "std"} <= set(preprocessing):
+            raise UserError("{}/{} is not complete: `preprocessing`".format(run, RECORD))
     else:
         preprocessing = data.preprocessing(recipe.normalize, recipe.border)
     return TrainedNetwork(recipe, prefix, weights, data, preprocessing)
@@ -63,7 +67,9 @@ def _recorded(args, run: str):
     given = _network_flags(args)
     if given:
         raise UserError(
-            "--{}; accepted: no network flags, {} has a {}".format(given[0], run, RECORD)
+            "--{} {}; accepted: no network flags, {} has a {}".format(
+                given[0], getattr(args, given[0]), run, RECORD
+            )
         )
     settings = read_settings(run)
     recipe = settings.recipe

@@ -8,7 +8,6 @@ python scripts/evaluate.py CHECKPOINT --recipe ascend --depth 12 --growth_rate 8
 import _checkout  # noqa: F401, I001
 import os
 import sys
-import time
 
 import trained_network
 from command_line import Parser, whole
@@ -29,13 +28,14 @@ def parser() -> Parser:
 
 def main() -> None:
     args = parser().parse_args()
+    if args.logits and not args.logits.endswith(".npz"):
+        raise UserError("--logits {}; accepted: a name that ends in .npz".format(args.logits))
     if args.logits and not os.path.isdir(os.path.dirname(os.path.abspath(args.logits))):
         raise UserError("--logits {}: its folder does not exist".format(args.logits))
     network = trained_network.load(args)
     from evaluation import evaluate
 
     data = network.data
-    start = time.perf_counter()
     result = evaluate(
         network.recipe.config,
         network.weights,
@@ -43,12 +43,12 @@ def main() -> None:
         data,
         min(args.batch_size, len(data.test.labels)),
     )
-    print_result(result, data, time.perf_counter() - start)
+    print_result(result, data)
     if args.logits:
         result.save(args.logits)
 
 
-def print_result(result, data, seconds: float) -> None:
+def print_result(result, data) -> None:
     """A line for each class, one for all, and the speed."""
     print("{:<8} {:>7} {:>8} {:>9}".format("class", "images", "error", "loss"))
     for label in range(data.classes):
@@ -56,8 +56,8 @@ def print_result(result, data, seconds: float) -> None:
         if members.any():
             print_line(label, result.wrong[members], result.losses[members])
     print_line("all", result.wrong, result.losses)
-    speed = len(result.labels) / seconds
-    print("\n{:.0f} images/s, the start of the network included".format(speed))
+    speed = len(result.labels) / result.seconds
+    print("\n{:.0f} images/s ({:.2f} s)".format(speed, result.seconds))
 
 
 def print_line(name, wrong, losses) -> None:

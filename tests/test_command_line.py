@@ -60,6 +60,26 @@ def test_flags_override_the_recipe():
     assert got.recipe.name == "sparsenet-bc-100-16-32-64"
 
 
+@pytest.mark.parametrize(
+    "command, name",
+    [
+        ("--recipe sparsenet-sum-110 --fetch dense", "resnet-110"),
+        ("--recipe resnet-110 --fetch sparse --base 3", "sparsenet-sum-base3-110"),
+        ("--recipe resnet-110 --depth 8", "resnet-8"),
+        ("--depth 40 --fetch dense --growth_rate 12", "densenet-40-12"),
+        ("--bottleneck 1 --compression 0.5", "sparsenet-bc-100-24"),
+        ("--recipe digits --attention se --dropout 0.2", "sparsenet-16-12-se-dropout0.2"),
+        ("--recipe digits --stem_channels 5", "sparsenet-16-12-conv0-5"),
+        ("--layers 3,4,5,2", "sparsenet-19-layers-3-4-5-2-24"),
+        ("--fetch nearest_farthest --farthest 3", "nearest-farthest-100-24-near7-far3"),
+        ("--recipe ascend --growth_rate 12", "ascend-33x33x33-12"),
+        ("--recipe liu-zeng-abc-v1 --growth_rate 8", "liu-zeng-abc-v1-modified"),
+    ],
+)
+def test_a_network_made_by_flags_is_called_what_it_is(command, name):
+    assert settings("--fake " + command).recipe.name == name
+
+
 def test_bottleneck_alone_keeps_the_depth():
     assert settings("--fake --bottleneck 1").recipe.config.layers == (16, 16, 16)
 
@@ -100,6 +120,12 @@ def test_drops_beyond_the_last_epoch_are_fine():
         ("--name a/b", "a/b"),
         ("--dataset mnist", "mnist"),
         ("--dep 40", "--dep"),
+        ("--growth_rate 30000", "30000"),
+        ("--depth 1000000", "layers"),
+        ("--fetch dense --base 3", "--base 3"),
+        ("--nearest 3", "--nearest 3"),
+        ("--recipe resnet-110 --compression 0.5", "--compression 0.5"),
+        ("--dataset imagenet", "imagenet"),
     ],
 )
 def test_mistakes_name_the_value(command, value):

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -50,4 +51,12 @@ def test_mistakes(finished_run, tmp_path):
     assert_refused(
         run_python(EVALUATE, finished_run, "--logits", tmp_path / "no" / "f"), "--logits"
     )
+    result = run_python(EVALUATE, finished_run, "--logits", tmp_path / "f")
+    assert_refused(result, "--logits", ".npz")
     assert_refused(run_python(EVALUATE), "RUN_OR_CHECKPOINT")
+    incomplete = tmp_path / "incomplete"
+    shutil.copytree(str(finished_run), str(incomplete))
+    record = json.loads((incomplete / "run.json").read_text())
+    del record["preprocessing"]
+    (incomplete / "run.json").write_text(json.dumps(record))
+    assert_refused(run_python(EVALUATE, incomplete), "run.json", "preprocessing")

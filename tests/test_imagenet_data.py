@@ -34,7 +34,7 @@ def test_folders(tmp_path, capsys):
     assert "3 of the 1000 classes" in capsys.readouterr().out
     assert data.train.labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6
     assert data.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert data.first(4).train.labels.tolist() == [0] * 4
+    assert data.first(4).train.labels.tolist() == [0, 0, 1, 2]
     assert data.describe()["train"]["images"] == 18
 
 
@@ -118,6 +118,13 @@ def test_bad_folders(tmp_path):
     broken.write_bytes(b"not a picture")
     with pytest.raises(RunFailed, match="broken.JPEG"):
         imagenet_data.decode_file(str(broken))
+    whole = (tmp_path / "a" / "train" / "n00000000" / "0.JPEG").read_bytes()
+    broken.write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(RunFailed, match="broken.JPEG"):
+        imagenet_data.decode_file(str(broken))
+    (tmp_path / "a" / "val.txt").write_bytes(b"\xff\xfe.JPEG 0\n")
+    with pytest.raises(UserError, match="val.txt names"):
+        imagenet_data.load(str(tmp_path / "a"))
 
 
 def test_it_trains(tmp_path):
@@ -127,5 +134,5 @@ def test_it_trains(tmp_path):
     result = launch(*flags, "--dataset_dir", tmp_path / "data", "--name", "run")
     assert result.code == 0, result
     assert (tmp_path / "run" / "model-3.index").exists()
-    assert_refused(launch(*flags, "--dataset", "c10", "--fake"), "c10", "224x224")
+    assert_refused(launch(*flags, "--dataset", "c10", "--fake"), "c10", "imagenet with recipe")
     assert_refused(launch(*flags, "--fake", "--normalize", "pixel_mean"), "pixel_mean")

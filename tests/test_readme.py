@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import shutil
+import sys
 
 import pytest
 from conftest import CHECKOUT, run_python, write_binary_layout
@@ -18,6 +20,8 @@ TINY_CIFAR = SHORT + ["--depth", "10", "--growth_rate", "4", "--batch_size", "20
 ELSEWHERE = "run by test_scripts.py"
 NOT_RUN = {
     "bash scripts/quickstart.sh": ELSEWHERE,
+    "python scripts/evaluate.py CHECKPOINT --recipe ascend --depth 100 --growth_rate 24 "
+    "--dataset c10 --dataset_dir DIR": "with a smaller network, by test_networks.py",
     "bash scripts/test.sh": "it is what runs this test",
     "python -m pip install -r requirements.txt": "scripts/test.sh has run it",
     'python -m pip install "tensorflow[and-cuda]==2.21.*"': "marked in README as not run here",
@@ -32,7 +36,19 @@ SHORTENED = {
     "python main_gpu.py --list_recipes": [],
     "python main_gpu.py --recipe sparsenet-bc-100-24 --dataset c100 --dataset_dir DIR": SHORT
     + ["--depth", "10", "--growth_rate", "4", "--fake", "--subset", "128"],
+    "python main_gpu.py --recipe liu-zeng-abc-v1-svhn --dataset_dir DIR": [
+        "--max_epoch",
+        "1",
+        "--layers",
+        "1,1,1",
+        "--growth_rate",
+        "4",
+        "--fake",
+        "--subset",
+        "128",
+    ],
     "python main_gpu.py --recipe digits --fetch dense": SHORT + ["--subset", "128"],
+    "python main_gpu.py --recipe digits --combine sum": SHORT + ["--subset", "128"],
     "python main_gpu.py --resume RUN_DIR": ["--max_epoch", "4"],
     "python main_gpu.py --help": [],
     "python scripts/ledger.py": ["--check"],
@@ -40,8 +56,14 @@ SHORTENED = {
     "--layers 20 -o connections.png": [],
     "python scripts/plot.py curves RUN_DIR -o curves.svg": [],
     "python scripts/evaluate.py RUN_DIR": [],
+    "python scripts/activations.py RUN_DIR/model-0 --gradients --out RUN_DIR/activations.npz": [],
     "python cifar_data.py --dataset_dir DIR": [],
 }
+COMPARE = "python scripts/compare.py RUN_A RUN_B --html report.html"
+if sys.version_info >= (3, 10):
+    SHORTENED[COMPARE] = []
+else:
+    NOT_RUN[COMPARE] = "it runs on the modern stack"
 
 
 def test_every_command_is_known():
@@ -60,12 +82,14 @@ def test_generated_tables_are_not_stale():
 
 @pytest.mark.parametrize("command", SHORTENED)
 def test_command(command, tmp_path, finished_run):
-    import shutil
-
     data, run = tmp_path / "data", tmp_path / "run"
     write_binary_layout(data)
     shutil.copytree(str(finished_run), str(run))
-    words = [{"DIR": data, "RUN_DIR": run}.get(word, word) for word in shlex.split(command)]
+    places = {"RUN_DIR": run, "RUN_A": run, "RUN_B": run, "DIR": data}
+    words = [
+        re.sub("^(RUN_DIR|RUN_A|RUN_B|DIR)(?=/|$)", lambda name: str(places[name.group()]), word)
+        for word in shlex.split(command)
+    ]
     result = run_python(CHECKOUT / words[1], *words[2:], *SHORTENED[command], cwd=tmp_path)
     assert result.code == 0, result
     assert result.err == "", result

@@ -359,6 +359,21 @@ def test_a_checkpoint_that_can_not_be_written_ends_the_run(tmp_path, monkeypatch
         train.run(settings, one_cpu)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "disk; No space left on device\n\t [[node save]]",
+        "Graph execution error:\n\nDetected at node 's' defined at (most recent call last):\n"
+        "    File \"a.py\", line 1, in <module>\nNode: 's'\n"
+        "disk; No space left on device\n\t [[{{node s}}]]\nOriginal stack trace for 's':\n",
+    ],
+)
+def test_the_reason_is_told_and_not_the_place(text):
+    assert train.reason_of(tf.errors.ResourceExhaustedError(None, None, text)) == (
+        "disk; No space left on device"
+    )
+
+
 def one_cpu(settings):
     return train.Platform("cpu", ["a cpu"], tf.ConfigProto(allow_soft_placement=True))
 
@@ -425,6 +440,16 @@ def test_a_checkpoint_that_does_not_fit_is_listed(finished_run, tmp_path):
     assert_refused(result, "conv0/W is [3, 3, 3, 24], wanted [3, 3, 3, 26]", "linear/W")
     result = launch(*TINY, "--depth", "10", "--load", finished_run, cwd=tmp_path)
     assert_refused(result, "block1/layer1/conv1/W is absent, wanted")
+    # A network with fewer layers would find all it wants.
+    fewer = ["--fetch", "plain", "--layers", "1,1"]
+    deeper = ["--fetch", "plain", "--layers", "2,2"]
+    result = launch(
+        *TINY[:2], *deeper, "--subset", "320", "--max_epoch", "1", "--log_dir", tmp_path,
+        "--name", "deeper",
+    )  # fmt: skip
+    assert result.code == 0, result
+    result = launch(*TINY[:2], *fewer, "--load", tmp_path / "deeper", cwd=tmp_path)
+    assert_refused(result, "block1/layer1/conv1/W is there, wanted absent")
     damaged = tmp_path / "damaged"
     shutil.copytree(str(finished_run), str(damaged))
     (damaged / "model-15.index").write_bytes(b"damaged")

@@ -1,46 +1,24 @@
 """Loss and error by epoch: are two runs as close as two runs of one platform would be?"""
 
 import dataclasses
-import json
 import math
-import re
 import statistics
 from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 from scipy import stats
 
+from comparison.curve_reading import CURVES, read_curves
 from comparison.findings import DIFFERENT, REPORTED, SAME, Part, Thresholds, absent, plural, ratio
 from comparison.records import same_value
 from comparison.sources import Source
 from errors import UserError
-from run_directory import COLUMNS, Row, read_rows
+from run_directory import Row
 
-CURVES = ("test_error", "test_loss", "train_error", "train_loss")
 LAST = 5  # epochs
 ENOUGH_EPOCHS = 4  # three differences from epoch to epoch: fewer give no spread
 DEFAULT_TEST_IMAGES = 10000
 ROUNDING = 1e-4  # relative: what tables are printed with is no difference
-
-# What the public tensorpack codes call the columns, in stats.json and on the screen.
-ALIASES = {
-    "epoch_num": "epoch",
-    "cross_entropy_loss": "train_loss",
-    "cost": "train_loss",
-    "train_error": "train_error",
-    "train-error-top1": "train_error",
-    "val_error": "test_error",
-    "validation_error": "test_error",
-    "val-error-top1": "test_error",
-    "validation_cross_entropy_loss": "test_loss",
-    "validation_cost": "test_loss",
-    "validation_cross_entropy": "test_loss",
-    "val_loss": "test_loss",
-}
-FINISHED = re.compile(r"Epoch (\d+) \(global_step (\d+)\) finished, time:\s*(.+?)\.?\s*$")
-SCALAR = re.compile(r"\]?\s*([\w/-]+):\s*([-+]?[\d.]+(?:e[-+]?\d+)?|nan|inf)\s*$", re.I)
-DURATION = re.compile(r"([\d.]+)\s*(hour|minute|second)")
-SECONDS = {"hour": 3600, "minute": 60, "second": 1}
 
 
 @dataclasses.dataclass
@@ -56,93 +34,6 @@ class Check:
     def holds(self) -> bool:
         """Whether it is small enough; NaN is not."""
         return self.value <= self.tolerance
-
-
-# Reading ---------------------------------------------------------------------------------------
-
-
-def read_curves(path: str) -> List[Row]:
-    """The rows of a table of this project, of a stats.json, or of a tensorpack log, by epoch."""
-    if path.endswith(".json"):
-        rows = _rows_of_stats(path)
-    else:
-        rows = _rows_of_text(path)
-    rows = [row for row in rows if "epoch" in row]
-    if not any(set(CURVES) & set(row) for row in rows):
-        raise UserError(
-            "{} holds no epoch with one of {}; accepted: a loss+perf_*.txt, tensorpack's "
-            "stats.json, or what it prints".format(path, ", ".join(CURVES))
-        )
-    return sorted({row["epoch"]: row for row in rows}.values(), key=lambda row: row["epoch"])
-
-
-def _rows_of_stats(path: str) -> List[Row]:
-    try:
-        with open(path, encoding="utf-8") as stream:
-            entries = json.load(stream)
-        return [_renamed(entry) for entry in entries]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UserError("{} can't be read as a stats.json: {}".format(path, error))
-
-
-def _rows_of_text(path: str) -> List[Row]:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            lines = [line.rstrip("\n") for line in stream]
-    except OSError as error:
-        raise UserError("{}: {}".format(path, error.strerror))
-    header = next((line for line in lines if line.strip() and not line.startswith("#")), "")
-    if tuple(header.split("\t")) == COLUMNS:
-        return read_rows(path)
-    if re.match(r"\W*epoch(_num)?\W", header + " ") and not FINISHED.search(header):
-        return _rows_of_columns(header, lines[lines.index(header) + 1 :])
-    return _rows_of_log(lines)
-
-
-def _rows_of_columns(header: str, lines: Sequence[str]) -> List[Row]:
-    """A table with other columns, separated by tabs, commas or spaces."""
-    separator = "\t" if "\t" in header else "," if "," in header else None
-    names = [name.strip() for name in header.split(separator)]
-    rows = []
-    for line in lines:
-        cells = line.split(separator)
-        if len(cells) == len(names) and not line.startswith("#"):
-            try:
-                rows.append(_renamed({n: float(c) for n, c in zip(names, cells)}))
-            except ValueError:
-                continue  # a line of text between the rows
-    return rows
-
-
-def _rows_of_log(lines: Sequence[str]) -> List[Row]:
-    """tensorpack's screen output: `Epoch 1 (global_step 782) finished` and what follows it."""
-    rows = []
-    for line in lines:
-        finished = FINISHED.search(line)
-        if finished:
-            epoch, step, duration = finished.groups()
-            seconds = sum(float(n) * SECONDS[unit] for n, unit in DURATION.findall(duration))
-            rows.append({"epoch": int(epoch), "global_step": int(step), "epoch_seconds": seconds})
-            continue
-        scalar = SCALAR.search(line)
-        if scalar and rows:
-            rows[-1].update(_renamed({scalar.group(1): float(scalar.group(2))}))
-    return rows
-
-
-def _renamed(entry: dict) -> Row:
-    """The columns that this project knows, by its names."""
-    row = {}
-    for name, value in entry.items():
-        column = ALIASES.get(name, name)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        # A name of this project's own comes before one that is translated to it.
-        if column in COLUMNS and is_number and (column == name or column not in entry):
-            row.setdefault(column, value)
-    return row
-
-
-# Comparing -------------------------------------------------------------------------------------
 
 
 def compare_curve_files(

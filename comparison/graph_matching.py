@@ -9,7 +9,8 @@ import collections
 import dataclasses
 from typing import Dict, List, Optional, Tuple
 
-from comparison.graph_normal_form import COMMUTATIVE, GRADIENTS, PARTS, Node, NormalGraph
+from comparison.graph_normal_form import COMMUTATIVE, PARTS, Node, NormalGraph
+from comparison.graph_steps import GRADIENTS
 
 SHOWN_VALUES = 4
 

@@ -20,7 +20,8 @@ from checkpoints import original_name, read_arrays
 from comparison import findings, sources
 from comparison.activation_diff import compare_activation_files
 from comparison.checkpoint_diff import compare_checkpoint_files
-from comparison.curves_diff import compare_curve_files, read_curves
+from comparison.curve_reading import read_curves
+from comparison.curves_diff import compare_curve_files
 from comparison.graph_diff import compare_graph_files
 from comparison.records import compare_records
 from errors import UserError

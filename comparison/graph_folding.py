@@ -1,0 +1,106 @@
+"""Arithmetic of constants and shapes: one version does it when it builds a graph, one later."""
+
+import dataclasses
+from typing import Dict, List, Optional, Tuple
+
+from tf_stack import tf
+
+import numpy as np
+
+from comparison.graph_ops import RANDOM, Op, Ops, in_order
+
+SHAPES_OF = ("Shape", "ShapeN", "Size", "Rank")
+LARGEST_FOLDED = 4096  # elements: a constant that is larger is data, not arithmetic of shapes
+STATEFUL = ("Placeholder", "Variable", "Restore", "Save") + RANDOM
+
+
+def fold_constants(ops: Ops) -> int:
+    """One version computes a shape or a factor when it builds the graph, the other when it runs."""
+    found = fold_static_shapes(ops)
+    foldable = _constant_ops(ops)
+    constant = set(foldable)
+    consumed = {s for op in ops.values() if op.name not in constant for s, _ in op.inputs}
+    results = [name for name in foldable if name in consumed and ops[name].type != "Const"]
+    values = _run(ops, foldable, results)
+    for name, value in values.items():
+        ops[name].become_constant(value)
+    return found + len(values)
+
+
+def fold_static_shapes(ops: Ops) -> int:
+    """Shapes that are known are constants: one for each output of such an op."""
+    folded = {}
+    for name, port in sorted({each for op in ops.values() for each in op.inputs}):
+        shape = _static_shape_read(ops, name, port)
+        if shape is None:
+            continue
+        op = ops[name]
+        value = {"Size": int(np.prod(shape)), "Rank": len(shape)}.get(op.type, shape)
+        value = np.array(value, op.attributes.get("out_type", "int32"))
+        constant = "{}:{}".format(name, port)
+        ops[constant] = dataclasses.replace(op, name=constant)
+        ops[constant].become_constant(value)
+        folded[name, port] = constant, 0
+    for op in ops.values():
+        op.inputs = [folded.get(each, each) for each in op.inputs]
+    return len(folded)
+
+
+def _static_shape_read(ops: Ops, name: str, port: int) -> Optional[Tuple[int, ...]]:
+    """The shape that output `port` of a shape op tells, where it is known."""
+    op = ops.get(name)
+    if op is None or op.type not in SHAPES_OF or port >= len(op.inputs):
+        return None
+    source, output = op.inputs[port]
+    shapes = ops[source].shapes if source in ops else []
+    shape = shapes[output] if output < len(shapes) else None
+    return None if shape is None or -1 in shape else shape
+
+
+def _constant_ops(ops: Ops) -> List[str]:
+    """Names of the constants and of the ops that depend on nothing else, inputs first."""
+    constant = {}
+    for name in in_order(ops):
+        op = ops[name]
+        size = max((np.prod(s) for s in op.shapes if s is not None), default=0)
+        constant[name] = (op.type == "Const" or bool(op.inputs)) and (
+            size <= LARGEST_FOLDED
+            and not op.type.startswith(STATEFUL)
+            and all(constant.get(source, False) for source, _ in op.inputs)
+        )
+    return [name for name in constant if constant[name]]
+
+
+def _run(ops: Ops, foldable: List[str], results: List[str]) -> Dict[str, np.ndarray]:
+    """The values of ops that depend on constants alone; none where this TensorFlow lacks an op."""
+    graph = tf.Graph()
+    tensors = {}
+    try:
+        with graph.as_default(), tf.device("/cpu:0"):
+            for name in foldable:
+                tensors[name] = _build(ops[name], tensors)
+        wanted = {name: tensors[name][0] for name in results if len(tensors[name]) == 1}
+        with tf.Session(graph=graph, config=tf.ConfigProto(device_count={"GPU": 0})) as session:
+            return session.run(wanted) if wanted else {}
+    except (ValueError, TypeError, KeyError, tf.errors.OpError):
+        return {}
+
+
+def _build(op: Op, tensors: Dict[str, list]) -> list:
+    """The outputs of an op in the current graph."""
+    if op.type == "Const":
+        return [tf.constant(op.value)]
+    node = tf.NodeDef(op=op.definition.op, name="op")
+    for name, value in op.definition.attr.items():
+        if not name.startswith("_"):
+            node.attr[name].CopyFrom(value)
+    inputs = {"input{}".format(i): tensors[name][port] for i, (name, port) in enumerate(op.inputs)}
+    graph = tf.GraphDef()
+    graph.node.extend([node])
+    for key, tensor in inputs.items():
+        graph.node.add(op="Placeholder", name=key).attr[
+            "dtype"
+        ].type = tensor.dtype.as_datatype_enum
+        graph.node[0].input.append(key)
+    (operation,) = tf.import_graph_def(graph, inputs, return_elements=["op"])
+    return list(operation.outputs)

@@ -1,0 +1,115 @@
+"""The ops of a graph as plain records, which the normalisation changes in place."""
+
+import dataclasses
+from typing import Dict, List, Optional, Tuple
+
+from tf_stack import tf
+
+import numpy as np
+
+Output = Tuple[str, int]  # name of an op, number of its output
+RANDOM = ("Random", "TruncatedNormal", "ParameterizedTruncatedNormal", "Multinomial")
+
+
+@dataclasses.dataclass
+class Op:
+    """An op of a graph, as the steps below find and leave it.
+
+    attributes: plain values, without those of a constant and of the shapes
+    shapes:     of each output, None where unknown (a dimension: -1)
+    value:      of a constant
+    """
+
+    name: str
+    type: str
+    inputs: List[Output]
+    controls: List[str]
+    attributes: Dict[str, object]
+    shapes: List[Optional[Tuple[int, ...]]]
+    definition: tf.NodeDef
+    value: Optional[np.ndarray] = None
+
+    def become(self, type_: str, inputs=(), **attributes) -> None:
+        """Be another op with other inputs and attributes."""
+        self.type, self.inputs, self.attributes = type_, list(inputs), attributes
+
+    def become_constant(self, value: np.ndarray) -> None:
+        """Be a constant."""
+        self.become("Const", dtype=tf.as_dtype(value.dtype).name)
+        self.value = value
+        self.shapes = [value.shape]
+
+
+Ops = Dict[str, Op]
+
+
+def read_ops(graph: tf.GraphDef) -> Ops:
+    """The ops of a graph by name."""
+    if not any("_output_shapes" in node.attr for node in graph.node):
+        graph = with_shapes(graph)
+    return {node.name: _read_op(node) for node in graph.node}
+
+
+def with_shapes(graph: tf.GraphDef) -> tf.GraphDef:
+    """`graph` with the shapes that this TensorFlow infers, or as it is where it can't load it."""
+    loaded = tf.Graph()
+    try:
+        with loaded.as_default():
+            tf.import_graph_def(graph, name="")
+    except (ValueError, tf.errors.OpError):  # ops of another platform or version
+        return graph
+    return loaded.as_graph_def(add_shapes=True)
+
+
+def _read_op(node: tf.NodeDef) -> Op:
+    attributes = {name: plain_attribute(value) for name, value in node.attr.items()}
+    shapes = attributes.pop("_output_shapes", ())
+    value = tf.make_ndarray(node.attr["value"].tensor) if node.op == "Const" else None
+    attributes.pop("value" if node.op == "Const" else "", None)
+    inputs, controls = [], []
+    for text in node.input:
+        if text.startswith("^"):
+            controls.append(text[1:])
+        else:
+            name, _, port = text.partition(":")
+            inputs.append((name, int(port or 0)))
+    return Op(node.name, node.op, inputs, controls, attributes, list(shapes), node, value)
+
+
+def plain_attribute(attribute) -> object:
+    """An AttrValue as a value that can be compared, sorted and shown."""
+    kind = attribute.WhichOneof("value")
+    if kind == "list":
+        lists = [values for _, values in attribute.list.ListFields()]
+        return tuple(_plain_part(value) for values in lists for value in values)
+    return _plain_part(getattr(attribute, kind) if kind else None, is_type=kind == "type")
+
+
+def _plain_part(value, is_type: bool = False) -> object:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if is_type:
+        return tf.as_dtype(value).name
+    if hasattr(value, "unknown_rank"):
+        return None if value.unknown_rank else tuple(dim.size for dim in value.dim)
+    if hasattr(value, "tensor_content"):
+        return tuple(tf.make_ndarray(value).ravel().tolist())
+    if hasattr(value, "attr"):
+        return value.name
+    return value
+
+
+def in_order(ops: Ops) -> List[str]:
+    """The names of the ops, inputs first; an op of a loop comes before one of its inputs."""
+    order, seen = [], set()
+    for root in sorted(ops):
+        pending = [(root, False)]
+        while pending:
+            name, inputs_done = pending.pop()
+            if inputs_done:
+                order.append(name)
+            elif name not in seen and name in ops:
+                seen.add(name)
+                pending.append((name, True))
+                pending.extend((source, False) for source, _ in reversed(ops[name].inputs))
+    return order

@@ -59,7 +59,8 @@ class Published:
     counted:    exact count of trainable parameters that the description gives; 0: not at hand
     without_bn: the same without batch normalisation, where that is what was printed
     note:       why a printed count is not met, where it is not
-    errors:     percent, by data set; `+` is with augmentation
+    errors:     percent, by data set; `+` is with augmentation, a second word says of which kind,
+                or where it is printed if not in `source`
     flops:      as printed, e.g. `3.46G`
     """
 
@@ -231,6 +232,7 @@ def _particulars(config: SparseNetConfig, usual_stem: Optional[int]) -> str:
 
 _TABLE = "Zhu et al. 2018, CIFAR table"
 _SLIDES = "Zhu et al. 2018, slides, without augmentation"
+_SLIDES_AUGMENTED = "Zhu et al. 2018, slides, with augmentation"
 _UNEXPLAINED = (
     "no growth of 128 gives the printed count; {32,64,125} with conv0 = 32 would (27,723,043 and "
     "16,720,360), perhaps by chance; others count 17.34M too"
@@ -315,36 +317,50 @@ def _densenets() -> List[Recipe]:
 
 def _resnets() -> List[Recipe]:
     """ResNets as dense + sum (x_{l+1} = y_0 + ... + y_l), and SparseNet[+] as sparse + sum."""
+    basic, bottleneck = "residual_basic", "residual_bottleneck"
+    none = "Zhu et al. 2018, section 3; no figures are at hand"
     rows = [
-        # name, depth, fetch, unit, printed, calculated, without BN, C10, C100, source
-        ("resnet-32", 32, "dense", "residual_basic", "0.46M", 464154, 0, 7.51, None),
-        ("resnet-44", 44, "dense", "residual_basic", "0.66M", 658586, 0, 7.17, None),
-        ("resnet-56", 56, "dense", "residual_basic", "0.85M", 853018, 0, 6.97, None),
-        ("resnet-110", 110, "dense", "residual_basic", "1.7M", 1727962, 0, 6.61, None),
-        ("resnet-1202", 1202, "dense", "residual_basic", "19.4M", 19421274, 0, 7.93, None),
-        ("resnet-164", 164, "dense", "residual_bottleneck", "1.7M", 1703258, 0, 5.46, 24.33),
-        ("resnet-1001", 1001, "dense", "residual_bottleneck", "10.2M", 10327706, 10178490,
-         4.62, 22.71),
-        ("sparsenet-sum-110", 110, "sparse", "residual_basic", "", 0, 0, None, None),
-        ("sparsenet-sum-164", 164, "sparse", "residual_bottleneck", "", 0, 0, None, None),
+        # name, depth, fetch, unit, printed, calculated, without BN, C10+, C100+, source
+        ("resnet-32", 32, "dense", basic, "0.46M", 464154, 0, 7.51, None, _SLIDES_AUGMENTED),
+        ("resnet-44", 44, "dense", basic, "0.66M", 658586, 0, 7.17, None, _SLIDES_AUGMENTED),
+        ("resnet-56", 56, "dense", basic, "0.85M", 853018, 0, 6.97, None, _SLIDES_AUGMENTED),
+        ("resnet-110", 110, "dense", basic, "1.7M", 1727962, 0, 6.61, None, _TABLE),
+        ("resnet-1202", 1202, "dense", basic, "19.4M", 19421274, 0, 7.93, None, _SLIDES_AUGMENTED),
+        ("resnet-164", 164, "dense", bottleneck, "1.7M", 1703258, 0, 5.46, 24.33, _TABLE),
+        ("resnet-1001", 1001, "dense", bottleneck, "10.2M", 10327706, 10178490, 4.62, 22.71,
+         _TABLE),
+        ("sparsenet-sum-110", 110, "sparse", basic, "", 0, 0, None, None, none),
+        ("sparsenet-sum-164", 164, "sparse", bottleneck, "", 0, 0, None, None, none),
     ]  # fmt: skip
-    also = {
+    also = {  # printed on the slides for networks of the table
         "resnet-110": (("c10+ slides", 6.43),),
-        "resnet-164": (("c10", 11.26),),
-        "resnet-1001": (("c10", 10.56),),
+        "resnet-164": (("c10 slides", 11.26),),
+        "resnet-1001": (("c10 slides", 10.56),),
     }
     rule = DepthRule(extra=2)
     recipes = []
-    for name, depth, fetch, unit, printed, counted, without_bn, c10, c100 in rows:
+    for name, depth, fetch, unit, printed, counted, without_bn, c10, c100, source in rows:
         config = SparseNetConfig((1,) * 3, (16, 32, 64), fetch=fetch, combine="sum", unit=unit)
         config = dataclasses.replace(config, layers=rule.layers(depth, config))
-        note = "printed without batch normalisation's parameters" if without_bn else ""
-        source = _TABLE if printed else "Zhu et al. 2018, section 3; no figures are at hand"
-        published = Published(source, printed, 10, counted, without_bn, note, _errors(c10, c100))
+        errors = _errors(c10, c100) + also.get(name, ())
+        published = Published(source, printed, 10, counted, without_bn, errors=errors)
         family = name.rsplit("-", 1)[0]
-        published = dataclasses.replace(published, errors=published.errors + also.get(name, ()))
         recipes.append(Recipe(name, config, depth_rule=rule, family=family, published=published))
     return recipes
+
+
+def _quoted(printed: str, c10: float, c100: float) -> Published:
+    note = "quoted as printed: no fetch and combine make it"
+    return Published(_TABLE, printed, note=note, errors=_errors(c10, c100))
+
+
+# Networks that the paper compares with and that are no recipe.
+QUOTED = OrderedDict(
+    [
+        ("wide-resnet-16", _quoted("11.0M", 4.81, 22.07)),
+        ("fractal-21", _quoted("38.6M", 5.52, 23.30)),
+    ]
+)
 
 
 # The two public TensorFlow codes ----------------------------------------------------------------

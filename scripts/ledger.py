@@ -8,7 +8,7 @@ import csv
 import dataclasses
 import sys
 import textwrap
-from typing import List, NamedTuple, Optional
+from typing import Callable, List, NamedTuple, Optional, Sequence
 
 from command_line import Parser
 from errors import RunFailed, UserError, exit_code_of
@@ -22,24 +22,7 @@ from network_costs import (
     parameters_with_statistics,
     parameters_without_batch_norm,
 )
-from recipes import RECIPES, Published, Recipe
-
-# Printed by the paper for comparison; no choice of fetch and combine makes them.
-QUOTED = [
-    ("wide-resnet-16", "11.0M", (("c10+", 4.81), ("c100+", 22.07))),
-    ("fractal-21", "38.6M", (("c10+", 5.52), ("c100+", 23.30))),
-]
-
-KERAS = """\
-Where keras-SparseNet's 0.74M and 2.50M come from (the paper prints 0.76M and
-2.52M): its conv0 has k channels, the paper's counts come out with 2k. The rest
-is what is counted, and for how many classes. For 40-24 and 100-24:
-"""
-
-LIU_ZENG = (
-    "Liu & Zeng print errors of 3.24 % (CIFAR-10), 16.98 % (CIFAR-100) and 1.69 % (SVHN); which "
-    "network of which size has which of them was not found."
-)
+from recipes import QUOTED, RECIPES, Published, Recipe
 
 
 class Row(NamedTuple):
@@ -47,22 +30,23 @@ class Row(NamedTuple):
 
     name: str
     source: str
-    classes: Optional[int]
-    published: str
-    described: Optional[int]
-    parameters: Optional[int]
-    without_bn: Optional[int]
-    verdict: str
-    macs: Optional[int]
-    flops: Optional[int]
-    published_flops: str
-    flops_verdict: str
-    connections: Optional[int]
-    longest_path: Optional[int]
-    mean_path: Optional[float]
-    activation_bytes: Optional[int]
-    errors: str
-    note: str
+    classes: Optional[int] = None
+    published: str = ""
+    described: Optional[int] = None
+    parameters: Optional[int] = None
+    without_bn: Optional[int] = None
+    verdict: str = ""
+    macs: Optional[int] = None
+    flops: Optional[int] = None
+    published_flops: str = ""
+    flops_verdict: str = ""
+    connections: Optional[int] = None
+    longest_path: Optional[int] = None
+    mean_path: Optional[float] = None
+    activation_bytes: Optional[int] = None
+    errors: str = ""
+    reason: str = ""
+    remarks: str = ""
 
 
 MATCH, DIFFERS, NOTHING = "match", "differs", ""
@@ -100,7 +84,8 @@ def row_of(recipe: Recipe) -> Row:
         mean_path=round(paths.mean, 3),
         activation_bytes=activation_memory(config),
         errors=errors_text(published.errors),
-        note=published.note + dead_weight(paths.unread),
+        reason=published.note,
+        remarks="; ".join(remarks(published, without_bn, paths.unread)),
     )
 
 
@@ -128,26 +113,35 @@ def errors_text(errors: tuple) -> str:
     return ", ".join("{} {:g}".format(data, error) for data, error in errors)
 
 
-def dead_weight(unread: int) -> str:
-    """What to say of outputs that nothing reads."""
-    return "{} outputs reach nothing".format(unread) if unread else ""
+def remarks(published: Published, without_bn: int, unread: int) -> List[str]:
+    """What else there is to say of a network."""
+    found = []
+    if published.without_bn:
+        found.append(
+            "{} is {:,}, the count without batch normalisation's parameters".format(
+                published.parameters, without_bn
+            )
+        )
+    if unread:
+        found.append("{} outputs reach nothing".format(unread))
+    return found
 
 
-def quoted_row(name: str, parameters: str, errors: tuple) -> Row:
+def quoted_row(name: str, published: Published) -> Row:
     """A line for a network that is only quoted."""
-    blank = dict.fromkeys(Row._fields)
-    blank.update(
-        name=name, source="Zhu et al. 2018", published=parameters, verdict=NOTHING,
-        published_flops="", flops_verdict=NOTHING, errors=errors_text(errors),
-        note="quoted: no fetch and combine make it",
-    )  # fmt: skip
-    return Row(**blank)
+    return Row(
+        name=name,
+        source=published.source,
+        published=published.parameters,
+        errors=errors_text(published.errors),
+        reason=published.note,
+    )
 
 
 def ledger() -> List[Row]:
     """All lines."""
     rows = [row_of(recipe) for recipe in RECIPES.values() if recipe.dataset != "digits"]
-    return rows + [quoted_row(*each) for each in QUOTED]
+    return rows + [quoted_row(*each) for each in QUOTED.items()]
 
 
 def failures(rows: List[Row]) -> List[Row]:
@@ -159,7 +153,7 @@ def failures(rows: List[Row]) -> List[Row]:
         row
         for row in rows
         if (row.described and row.described != row.parameters)
-        or (DIFFERS in (row.verdict, row.flops_verdict) and not row.note)
+        or (DIFFERS in (row.verdict, row.flops_verdict) and not row.reason)
     ]
 
 
@@ -171,64 +165,181 @@ def thousands(value: Optional[int]) -> str:
     return "" if value is None else "{:,}".format(value)
 
 
-def millions(value: Optional[int]) -> str:
-    """In millions."""
-    return "" if value is None else "{:,.0f}".format(value / 1e6)
+def scaled(value: Optional[float], unit: int, decimals: int) -> str:
+    """In units of `unit`; nothing for None."""
+    return "" if value is None else "{:,.{}f}".format(value / unit, decimals)
 
 
-def megabytes(value: Optional[int]) -> str:
-    """In units of 2^20 bytes, rounded down."""
-    return "" if value is None else thousands(value // 2**20)
+class Column(NamedTuple):
+    """A column of a table for people."""
+
+    title: str
+    cell: Callable[[Row], str]
+    align: str = ">"
+
+
+NAME = Column("network", lambda row: row.name, "<")
+PARAMETERS = (
+    Column("printed", lambda row: row.published),
+    Column("described", lambda row: thousands(row.described)),
+    Column("here", lambda row: thousands(row.parameters)),
+    Column("classes", lambda row: thousands(row.classes)),
+    Column("", lambda row: row.verdict, "<"),
+)
+COSTS = (
+    Column("M MACs", lambda row: scaled(row.macs, 10**6, 0)),
+    Column("G FLOPs", lambda row: scaled(row.flops, 10**9, 3)),
+    Column("printed", lambda row: row.published_flops),
+    Column("", lambda row: row.flops_verdict, "<"),
+    Column("skips", lambda row: thousands(row.connections)),
+    Column("path", lambda row: thousands(row.longest_path)),
+    Column("mean", lambda row: scaled(row.mean_path, 1, 2)),
+    Column("MiB", lambda row: scaled(row.activation_bytes, 2**20, 0)),
+)
+ERRORS = (Column("published errors (%)", lambda row: row.errors, "<"),)
+
+LEGEND_PARAMETERS = """\
+printed: by the source, in millions; described: the exact count that follows from its
+description; here: trainable parameters counted here, with a classifier of so many
+classes (the paper's CIFAR counts come out with {classes}). Empty: not published, or not at hand."""
+LEGEND_COSTS = """\
+MACs: multiply-accumulates of an image, in millions; FLOPs: as the papers count them,
+two for each of those and two for each normalised value, in thousands of millions, and
+what is printed of them; skips: connections, how often a layer reads an earlier output
+of its block; path and mean: steps of a gradient between two outputs of a block, the
+longest and on average; MiB: peak memory of activations in training, per image, float32."""
+LEGEND_ERRORS = """\
+In percent, as printed; +: with augmentation; later: in a later version of the paper."""
+
+
+def legend(text: str) -> str:
+    """A legend with the number of classes that the paper's own CIFAR counts are for, filled."""
+    classes = RECIPES["sparsenet-100-24"].published.classes
+    return textwrap.fill(text.format(classes=classes), 80)
+
+
+def table(columns: Sequence[Column], rows: List[Row]) -> List[str]:
+    """Lines of a table, each column as wide as it needs to be."""
+    lines = [[column.title for column in columns]]
+    lines += [[column.cell(row) for column in columns] for row in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    return [
+        " ".join(
+            "{:{}{}}".format(cell, column.align, width)
+            for cell, column, width in zip(line, columns, widths)
+        ).rstrip()
+        for line in lines
+    ]
 
 
 def print_text(rows: List[Row]) -> None:
-    """A table of at most 80 columns, then the notes."""
-    line = "{:<27} {:>7} {:>11} {:<7} {:>6} {:>6} {:>4} {:>5}"
-    print("MACs: millions; reads: of earlier outputs by the layers of a block; path: the")
-    print("longest way of a gradient between outputs of a block; MB: activations, float32")
-    print(line.format("network", "printed", "parameters", "", "MACs", "reads", "path", "MB"))
-    for row in rows:
-        print(
-            line.format(
-                row.name, row.published, thousands(row.parameters), row.verdict, millions(row.macs),
-                thousands(row.connections), thousands(row.longest_path),
-                megabytes(row.activation_bytes),
-            ).rstrip()
-        )  # fmt: skip
-    print()
-    for text in notes(rows):
-        print(text if "\n" in text else textwrap.fill(text, 80, subsequent_indent="  "))
+    """Tables of at most 80 columns with their legends, then what is to be said of them."""
+    with_errors = [row for row in rows if row.errors]
+    for title, columns, shown, text in (
+        ("PARAMETERS", PARAMETERS, rows, LEGEND_PARAMETERS),
+        ("OPERATIONS, CONNECTIONS, GRADIENT PATHS, MEMORY", COSTS,
+         [row for row in rows if row.macs], LEGEND_COSTS),
+        ("PUBLISHED ERRORS", ERRORS, with_errors, LEGEND_ERRORS),
+    ):  # fmt: skip
+        print("\n".join([title, legend(text), "", *table((NAME,) + columns, shown), ""]))
+    print("REMARKS")
+    for text in notes(rows) + keras_answer() + liu_zeng_answer():
+        print(textwrap.fill(text, 80, subsequent_indent="  ") if len(text) > 80 else text)
 
 
 def notes(rows: List[Row]) -> List[str]:
-    """The reasons of differences, FLOPs, and the answer about keras-SparseNet."""
-    lines = ["{}: {}".format(row.name, row.note) for row in rows if row.note]
-    measured = [row for row in rows if row.published_flops]
-    lines += [
-        "{}: {:.3f}G FLOPs, printed {} ({})".format(
-            row.name, row.flops / 1e9, row.published_flops, row.flops_verdict
-        )
-        for row in measured
+    """Why counts differ and what else there is to say, each once."""
+    names = {}
+    for row in rows:
+        for text in (row.reason, row.remarks):
+            if text:
+                names.setdefault(text, []).append(row.name)
+    return ["{}: {}".format(", ".join(of), text) for text, of in names.items()]
+
+
+# Answers to what others asked or claim ----------------------------------------------------------
+
+KERAS_PRINTED = (("sparsenet-40-24", "0.74M"), ("sparsenet-100-24", "2.50M"))
+KERAS_CONVENTIONS = [
+    ("{}, {} classes".format(way, classes), count, classes)
+    for classes in (100, 10)
+    for way, count in (
+        ("trainable", parameters),
+        ("with moving statistics", parameters_with_statistics),
+    )
+]
+
+
+def keras_answer() -> List[str]:
+    """Where the counts that keras-SparseNet prints come from."""
+    networks = [RECIPES[name] for name, _ in KERAS_PRINTED]
+    printed = [text for _, text in KERAS_PRINTED]
+    lines = [
+        "",
+        "keras-SparseNet prints {} and {} for {} and {}, the paper {} and {}: there conv0 has k "
+        "channels, and the paper's counts come out with 2k. Its default is to count moving "
+        "statistics, for 10 classes. Counted with conv0 = k:".format(
+            *printed, *[n.name for n in networks], *[n.published.parameters for n in networks]
+        ),
     ]
-    return lines + ["", KERAS + "\n".join(keras_lines()), "", LIU_ZENG]
-
-
-def keras_lines() -> List[str]:
-    """The counts of networks with conv0 = k, under each convention."""
-    lines = []
-    for classes in (100, 10):
-        networks = [
-            dataclasses.replace(RECIPES[name].config, stem_channels=24, classes=classes)
-            for name in ("sparsenet-40-24", "sparsenet-100-24")
-        ]
-        for way, count in (("trainable", parameters),
-                           ("with moving statistics", parameters_with_statistics)):  # fmt: skip
-            lines.append(
-                "  {:<23} {:>3} classes: {:>9,} {:>10,}".format(
-                    way + ",", classes, *[count(network) for network in networks]
-                )
+    meets = {text: [] for text in printed}
+    for convention, count, classes in KERAS_CONVENTIONS:
+        cells = []
+        for text, network in zip(printed, networks):
+            narrow = dataclasses.replace(
+                network.config, stem_channels=network.config.growth_rate[0], classes=classes
             )
-    return lines
+            is_met = rounds_to(count(narrow), text, 10**6)
+            cells.append("{:>9,} {:<7}".format(count(narrow), "= " + text if is_met else ""))
+            meets[text] += [convention] * is_met
+        lines.append("  {:<36} {}".format(convention, " ".join(cells)).rstrip())
+    lines += ["{} is: {}.".format(text, "; or ".join(found)) for text, found in meets.items()]
+    both = [c for c, _, _ in KERAS_CONVENTIONS if all(c in found for found in meets.values())]
+    return lines + ["One convention that gives both: {}.".format("; or ".join(both) or "none")]
+
+
+LIU_ZENG_ERRORS = (  # data, Liu & Zeng's SparseNet, the DenseNet that they compare with
+    ("CIFAR-10", 3.24, 3.46),
+    ("CIFAR-100", 16.98, 17.18),
+    ("SVHN", 1.69, 1.74),
+)
+
+
+def liu_zeng_answer() -> List[str]:
+    """What Liu & Zeng print, and as far as it can be said what is found here."""
+    errors = ", ".join("{1} on {0} (DenseNet {2})".format(*each) for each in LIU_ZENG_ERRORS)
+    rival, basic = RECIPES["densenet-bc-190-40"].config, RECIPES["liu-zeng-basic-v1"].config
+    here = [parameters(r.config) / 1e6 for n, r in RECIPES.items() if n.startswith("liu-zeng-")]
+    return [
+        "",
+        "Liu & Zeng print errors (%) of {}. Growth and path of their networks were not found, so "
+        "no row is given these errors. The rows have k = {}, the public scripts' default, and path "
+        "{}, V1's there.".format(errors, basic.growth_rate[0], basic.nearest + basic.farthest),
+        "They print 3.40 % on CIFAR-10 at 2.6 times fewer parameters and 3.7 times fewer FLOPs "
+        "than DenseNet-BC-190-40: by the counts here {:.1f}M and {:.2f}G. The rows have {:.1f}M "
+        "to {:.1f}M.".format(parameters(rival) / 2.6e6, flops(rival) / 3.7e9, min(here), max(here)),
+        "They print 5.11 % for a DenseNet-40 with 22 connections; its other settings are not at "
+        "hand.",
+        "Attention adds 2 % to the parameters, they print. Here it adds {} % (V1 to V4), and {} % "
+        "if every layer reads all before it. No reason for the difference is known: their path "
+        "may be longer or their networks larger.".format(
+            attention_shares(), attention_shares(fetch="dense")
+        ),
+    ]
+
+
+def attention_shares(**fields) -> str:
+    """Percent that attention adds to the parameters of Liu & Zeng's V1 to V4 with other fields."""
+
+    def count(kind: str, size: str) -> int:
+        config = RECIPES["liu-zeng-{}-{}".format(kind, size)].config
+        return parameters(dataclasses.replace(config, **fields))
+
+    shares = [count("abc", size) / count("bc", size) - 1 for size in ("v1", "v2", "v3", "v4")]
+    return ", ".join("{:.1f}".format(100 * share) for share in shares)
+
+
+# Tables for programs and documents --------------------------------------------------------------
 
 
 def print_csv(rows: List[Row]) -> None:
@@ -238,26 +349,16 @@ def print_csv(rows: List[Row]) -> None:
     writer.writerows(["" if value is None else value for value in row] for row in rows)
 
 
-MARKDOWN_COLUMNS = (
-    ("network", lambda row: row.name),
-    ("printed", lambda row: row.published),
-    ("here", lambda row: thousands(row.parameters)),
-    ("", lambda row: row.verdict),
-    ("MACs (M)", lambda row: millions(row.macs)),
-    ("connections", lambda row: thousands(row.connections)),
-    ("longest path", lambda row: thousands(row.longest_path)),
-    ("activations (MB)", lambda row: megabytes(row.activation_bytes)),
-    ("published errors (%)", lambda row: row.errors),
-)  # fmt: skip
-
-
 def markdown(rows: List[Row]) -> List[str]:
-    """A table for README and results/."""
-    lines = ["| " + " | ".join(title for title, _ in MARKDOWN_COLUMNS) + " |"]
-    lines.append("|---" + "|--:" * (len(MARKDOWN_COLUMNS) - 2) + "|---|")
+    """One table of everything for README and results/, and its legend."""
+    columns = (NAME,) + PARAMETERS + COSTS + ERRORS
+    lines = ["| " + " | ".join(column.title for column in columns) + " |"]
+    lines.append("|" + "|".join("---" if c.align == "<" else "--:" for c in columns) + "|")
     for row in rows:
-        lines.append("| " + " | ".join(cell(row) for _, cell in MARKDOWN_COLUMNS) + " |")
-    return lines
+        lines.append("| " + " | ".join(column.cell(row) for column in columns) + " |")
+    lines += ["", legend(LEGEND_PARAMETERS), "", legend(LEGEND_COSTS)]
+    lines += ["", legend(LEGEND_ERRORS), ""]
+    return lines + ["- " + text for text in notes(rows)]
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ def test_verdicts(rows):
     assert differing == {
         "sparsenet-100-32-64-128", "sparsenet-bc-100-16-32-64", "sparsenet-bc-100-32-64-128",
     }  # fmt: skip
-    assert all(rows[name]["note"] for name in differing)
+    assert all(rows[name]["reason"] for name in differing)
     printed = [row for row in rows.values() if row["published_flops"]]
     assert len(printed) == 7 and {row["flops_verdict"] for row in printed} == {"match"}
 
@@ -54,18 +54,74 @@ def test_csv_has_plain_integers(rows):
             assert row[column] == "" or row[column].isdigit(), row
 
 
-def test_text_fits_80_columns_and_answers_the_keras_question():
+def cells(lines, name):
+    """The words of each table's line of a network."""
+    return [line.split()[1:] for line in lines if line.split()[:1] == [name]]
+
+
+def test_text_has_everything_in_80_columns(rows):
+    """For every row: counts, operations, connections, paths, memory, and errors if published."""
     result = run_python(LEDGER)
     assert result.code == 0
-    assert all(len(line) <= 80 for line in result.out.splitlines())
-    for words in ("0.74M", "735,676", "2,500,498", "conv0 has k"):
-        assert words in result.out
+    lines = result.out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert cells(lines, "sparsenet-121-32") == [
+        ["4.51M", "4,513,576", "4,513,576", "1,000", "match"],
+        ["1,723", "3.463", "3.46G", "match", "199", "4", "1.86", "67"],
+        ["imagenet", "25.6"],
+    ]
+    assert cells(lines, "ascend")[0] == ["2,560,810", "2,560,810", "10", "match"]
+    for name, row in rows.items():
+        tables = 1 + bool(row["macs"]) + bool(row["errors"])
+        assert len(cells(lines, name)) == tables, name
+        assert row["reason"] in result.out.replace("\n  ", " ")
+
+
+def test_text_answers_the_keras_question():
+    """Each line with what it rounds to, and which convention that is."""
+    out = " ".join(run_python(LEDGER).out.split())
+    for words in (
+        "there conv0 has k channels, and the paper's counts come out with 2k",
+        "trainable, 100 classes 735,676 = 0.74M 2,490,364 with",
+        "with moving statistics, 100 classes 742,732 = 0.74M 2,513,548 trainable",
+        "trainable, 10 classes 726,946 2,477,314 with",
+        "with moving statistics, 10 classes 734,002 2,500,498 = 2.50M",
+        "0.74M is: trainable, 100 classes; or with moving statistics, 100 classes.",
+        "2.50M is: with moving statistics, 10 classes.",
+        "One convention that gives both: none.",
+    ):
+        assert words in out
+
+
+def test_text_tells_what_liu_and_zeng_print(rows):
+    """Attention's share is the one that the rows have."""
+    out = " ".join(run_python(LEDGER).out.split())
+    for words in ("3.24 on CIFAR-10 (DenseNet 3.46)", "16.98 on CIFAR-100 (DenseNet 17.18)",
+                  "1.69 on SVHN (DenseNet 1.74)", "3.40 %", "22 connections"):  # fmt: skip
+        assert words in out
+    with_it, without = (
+        int(rows["liu-zeng-{}-v1".format(kind)]["parameters"]) for kind in ("abc", "bc")
+    )
+    share = 100 * (with_it / without - 1)
+    assert "Attention adds 2 %" in out and "Here it adds {:.1f}, ".format(share) in out
+
+
+def test_sources(rows):
+    """ResNets that only the slides print say so."""
+    for depth in (32, 44, 56, 1202):
+        assert "slides, with augmentation" in rows["resnet-{}".format(depth)]["source"]
+    for name in ("resnet-110", "resnet-164", "resnet-1001"):
+        assert rows[name]["source"].endswith("CIFAR table")
+        assert "slides" in rows[name]["errors"]
 
 
 def test_markdown_is_a_table():
     lines = run_python(LEDGER, "--markdown").out.splitlines()
     assert lines[0].startswith("| network |")
     assert {line.count("|") for line in lines if line.startswith("|")} == {lines[0].count("|")}
+    for title in ("described", "classes", "G FLOPs", "path", "mean", "published errors (%)"):
+        assert "| {} |".format(title) in lines[0]
+    assert "2.18" in next(line for line in lines if line.startswith("| sparsenet-100-24 |"))
 
 
 def test_no_tensorflow_is_imported():

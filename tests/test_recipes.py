@@ -5,6 +5,7 @@ import pytest
 
 import recipes
 from errors import UserError
+from network_costs import parameters
 from recipes import RECIPES
 
 
@@ -46,3 +47,18 @@ def test_impossible_recipes_are_refused(field, value):
     recipe = dataclasses.replace(RECIPES["digits"], **{field: value})
     with pytest.raises(UserError, match=field):
         recipes.check(recipe)
+
+
+def test_counts_in_the_notes():
+    """The variations that the notes of differing rows speak of have the counts they say."""
+    wide = [RECIPES["sparsenet{}-100-32-64-128".format(kind)] for kind in ("", "-bc")]
+    changed = {"growth_rate": (32, 64, 125), "stem_channels": 32, "classes": 100}
+    assert [parameters(dataclasses.replace(recipe.config, **changed)) for recipe in wide] == [
+        27723043, 16720360,
+    ]  # fmt: skip
+    config = dataclasses.replace(RECIPES["sparsenet-bc-100-16-32-64"].config, classes=100)
+    counts = {
+        stem: parameters(dataclasses.replace(config, stem_channels=stem)) for stem in range(1, 129)
+    }
+    fitting = [stem for stem, count in counts.items() if round(count / 1e6, 2) == 4.38]
+    assert (fitting[0], fitting[-1], counts[64]) == (59, 86, 4376852)

@@ -1,6 +1,7 @@
 """Figures, and the pictures of training curves that every run leaves."""
 
-from typing import Dict, List
+from decimal import Decimal
+from typing import Dict, List, Optional
 
 from run_directory import Row
 
@@ -18,14 +19,22 @@ def new_figure(rows: int, columns: int, width: float, height: float):
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def save(figure, path: str) -> None:
-    """Write a figure as .png or .svg, by the ending of `path`; the same figure, the same bytes."""
+def save(figure, path: str, bottom: float = 0.0) -> None:
+    """Write a figure as .png or .svg, by the ending of `path`; the same figure, the same bytes.
+
+    bottom: share of the height to leave free below the axes, for a legend of the figure.
+    """
     import matplotlib
 
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, bottom, 1, 1))
     without_date = {"Date": None} if path.endswith(".svg") else {"Software": None}
     with matplotlib.rc_context({"svg.hashsalt": "sparsenet"}):
         figure.savefig(path, metadata=without_date)
+
+
+def plain(value: float, _position: Optional[int] = None) -> str:
+    """A tick's label, never with an exponent: 1e7 -> 10,000,000; 1e-5 -> 0.00001."""
+    return "{:,f}".format(Decimal("{:g}".format(value)))
 
 
 def plain_logarithmic(axis) -> None:
@@ -38,7 +47,7 @@ def plain_logarithmic(axis) -> None:
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     else:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
-    axis.set_major_formatter(FuncFormatter("{:,g}".format))
+    axis.set_major_formatter(FuncFormatter(plain))
     axis.set_minor_formatter(NullFormatter())
 
 

@@ -11,123 +11,217 @@ import dataclasses
 import math
 import os
 import sys
+from typing import NamedTuple
 
 from command_line import Parser, whole
 from curves import new_figure, plain_logarithmic, plot_curves, save
 from errors import UserError, exit_code_of
+from label_placement import Label, place_labels
 from network_costs import connections, gradient_paths, parameters
-from recipes import RECIPES
+from recipes import CLASSES, QUOTED, RECIPES, Published, Recipe
 from run_directory import find_table, read_record, read_rows
 from sparsenet_config import SparseNetConfig, blocks
-
-FAMILIES = [  # name, start of the recipes' names, colour
-    ("SparseNet", "sparsenet-", "C0"),
-    ("DenseNet", "densenet-", "C1"),
-    ("ResNet", "resnet-", "C2"),
-]
 
 
 # Connection patterns ---------------------------------------------------------------------------
 
+READ, HANDED_ON = "C0", "C1"
+
 
 def plot_connections(names, layers, as_matrix, path) -> None:
     """One block of each recipe, side by side: who reads whom."""
-    figure, axes = new_figure(1, len(names), width=4.2 * len(names), height=3.6)
+    handles = legend_of_matrix() if as_matrix else legend_of_arcs()
+    columns = min(len(names), len(handles))
+    legend_height = 0.1 + 0.18 * math.ceil(len(handles) / columns)
+    height = (4.5 if as_matrix else 3.1) + legend_height
+    figure, axes = new_figure(1, len(names), width=4.2 * len(names), height=height)
     for panel, name in zip(axes[0], names):
         config = RECIPES[name].config
         count = layers or config.layers[0]
-        one = dataclasses.replace(config, layers=(count,), growth_rate=config.growth_rate[:1])
-        (block,) = blocks(dataclasses.replace(one, stem="cifar", head="gap"))
-        edges = [
-            (s.output, reader)
-            for reader, slices in enumerate(
-                [layer.reads for layer in block.layers] + [block.handed_on], start=1
-            )
-            for s in slices
-        ]
-        edges = sorted(set(edges))
-        (draw_matrix if as_matrix else draw_arcs)(panel, edges, count)
-        paths = gradient_paths(one)
+        one = dataclasses.replace(
+            config, layers=(count,), growth_rate=config.growth_rate[:1], stem="cifar", head="gap"
+        )
+        (draw_matrix if as_matrix else draw_arcs)(panel, readings(one), count)
         panel.set_title(
-            "{}\n{} layers, {} connections, longest path {}".format(
-                name, count, connections(one), paths.longest
+            "{}\n{:,} connections, longest path {}".format(
+                block_title(name, count), connections(one), gradient_paths(one).longest
             ),
             fontsize=10,
         )
-    save(figure, path)
+    figure.legend(handles=handles, loc="lower center", ncol=columns, fontsize=8, frameon=False)
+    save(figure, path, bottom=legend_height / height)
 
 
-def draw_arcs(axes, edges, count) -> None:
-    """Outputs on a line, an arc for each reading; what is handed on is read by the square."""
+def readings(config: SparseNetConfig):
+    """(output, reader) pairs of the one block; reader N + 1 stands for what is handed on."""
+    (block,) = blocks(config)
+    read = [layer.reads for layer in block.layers] + [block.handed_on]
+    return sorted({(s.output, reader) for reader, slices in enumerate(read, 1) for s in slices})
+
+
+def block_title(name: str, count: int) -> str:
+    """Which block is drawn; a recipe's depth is named only where that is what is drawn."""
+    if count == RECIPES[name].config.layers[0]:
+        return "{}, block 1: {} layers".format(name, count)
+    kind = "-".join(word for word in name.split("-") if not any(c.isdigit() for c in word))
+    return "{}, a block of {} layers".format(kind, count)
+
+
+def draw_arcs(axes, pairs, count) -> None:
+    """Outputs on a line, an arc for each reading; what is handed on goes to the square."""
     from matplotlib.patches import Arc
 
-    for source, reader in edges:
+    for source, reader in pairs:
         span = reader - source
-        handed_on = reader == count + 1
+        color = HANDED_ON if reader == count + 1 else READ
         axes.add_patch(
             Arc(((source + reader) / 2, 0), span, span, theta1=0, theta2=180, lw=0.9,
-                color="C1" if handed_on else "C0", alpha=0.75)
+                color=color, alpha=0.75)
         )  # fmt: skip
     axes.plot(range(count + 1), [0] * (count + 1), "o", ms=4, color="0.15", zorder=3)
-    axes.plot([count + 1], [0], "s", ms=6, color="C1", zorder=3)
+    axes.plot([count + 1], [0], "s", ms=6, color=HANDED_ON, zorder=3)
     axes.set_xlim(-0.8, count + 1.8)
     axes.set_ylim(-0.06 * count, (count + 1) / 2 + 0.6)
     axes.set_aspect("equal")
     axes.set_yticks([])
-    axes.set_xticks([0, count, count + 1])
-    axes.set_xticklabels(["in", str(count), "out"], fontsize=8)
+    axes.set_xticks(whole_ticks(0, count))
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
 
 
-def draw_matrix(axes, edges, count) -> None:
+def legend_of_arcs():
+    """What arcs, dots and the square mean."""
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D(
+            [], [], ls="", marker="o", color="0.15", label="output of a layer; 0: block's input"
+        ),
+        Line2D([], [], color=READ, label="read by a layer: a connection"),
+        Line2D([], [], color=HANDED_ON, marker="s", label="handed on (not counted as connections)"),
+    ]
+
+
+def draw_matrix(axes, pairs, count) -> None:
     """Readers downwards, outputs to the right; a filled square is a reading."""
+    from matplotlib.colors import ListedColormap
+
     filled = [[0] * (count + 1) for _ in range(count + 1)]
-    for source, reader in edges:
+    for source, reader in pairs:
         filled[reader - 1][source] = 2 if reader == count + 1 else 1
-    axes.imshow(filled, cmap="Blues", vmin=0, vmax=2, interpolation="nearest",
-                extent=(-0.5, count + 0.5, count + 1.5, 0.5))  # fmt: skip
+    colors = ListedColormap(["white", READ, HANDED_ON])
+    edges = (-0.5, count + 0.5, count + 1.5, 0.5)
+    axes.imshow(filled, cmap=colors, vmin=0, vmax=2, aspect="auto", extent=edges,
+                interpolation="nearest")  # fmt: skip
+    axes.set_xticks(whole_ticks(0, count))
+    axes.set_yticks(whole_ticks(1, count))
     axes.set_xlabel("output (0: the block's input)")
-    axes.set_ylabel("read by layer (last: handed on)")
+    axes.set_ylabel("layer")
+
+
+def legend_of_matrix():
+    """What the colours mean."""
+    from matplotlib.patches import Patch
+
+    return [
+        Patch(color=READ, label="read by a layer: a connection"),
+        Patch(color=HANDED_ON, label="handed on (not counted as connections)"),
+    ]
+
+
+def whole_ticks(first: int, last: int):
+    """Some whole numbers from `first` to `last`, far enough apart to be read."""
+    from matplotlib.ticker import MaxNLocator
+
+    ticks = MaxNLocator(6, integer=True).tick_values(first, last)
+    return [int(tick) for tick in ticks if first <= tick <= last]
 
 
 # Parameters against published error ---------------------------------------------------------------
 
+FAMILIES = [  # title, start of the recipes' names, colour
+    ("SparseNet", "sparsenet-", "C0"),
+    ("DenseNet", "densenet-", "C1"),
+    ("ResNet", "resnet-", "C2"),
+    ("SparseNet 100-24 of Ascend's ModelZoo", "ascend", "C3"),
+]
+QUOTED_FAMILY = ("quoted, parameters as printed", "0.4")
+PANELS = [  # errors of, data set, title
+    ("c10+", "c10", "CIFAR-10, augmented"),
+    ("c100+", "c100", "CIFAR-100, augmented"),
+    ("c10", "c10", "CIFAR-10, not augmented"),
+    ("imagenet", "imagenet", "ImageNet, top-1"),
+]
 
-def plot_efficiency(path) -> None:
+
+LEGEND_SHARE = 0.035  # of the picture's height, below the panels
+
+
+class Point(NamedTuple):
+    """A published error at the parameters of the network that it is of."""
+
+    millions: float
+    error: float
+    label: str
+
+
+def points_by_family(data: str, dataset: str):
+    """(title, colour, points) of all that has a published error; counts with that set's classes."""
+    families = []
+    for title, start, color in FAMILIES:
+        points = [
+            Point(parameters_on(recipe, dataset), error, label_of(recipe.name[len(start) :], kind))
+            for recipe in RECIPES.values()
+            if recipe.name.startswith(start)
+            for kind, error in errors_on(data, recipe.published)
+        ]
+        families.append((title, color, points))
+    quoted = [
+        Point(float(published.parameters[:-1]), error, label_of(name, kind))
+        for name, published in QUOTED.items()
+        for kind, error in errors_on(data, published)
+    ]
+    return [family for family in families + [QUOTED_FAMILY + (quoted,)] if family[2]]
+
+
+def errors_on(data: str, published: Published):
+    """(kind, error) of the published errors on some data; `c10+ later` is of kind `later`."""
+    parts = [(of.partition(" "), error) for of, error in published.errors]
+    return [(kind, error) for (start, _, kind), error in parts if start == data]
+
+
+def label_of(name: str, kind: str) -> str:
+    """The network, and which of its errors where it has several."""
+    return (name + " " + kind).strip()
+
+
+def parameters_on(recipe: Recipe, dataset: str) -> float:
+    """Millions of parameters with the classifier of a data set."""
+    return parameters(dataclasses.replace(recipe.config, classes=CLASSES[dataset])) / 1e6
+
+
+def efficiency_figure():
     """The papers' efficiency figure: parameters here against the errors that were published."""
-    figure, axes = new_figure(1, 3, width=15, height=5)
-    panels = [("c10+", "CIFAR-10, augmented"), ("c100+", "CIFAR-100, augmented"),
-              ("imagenet", "ImageNet, top-1")]  # fmt: skip
-    for panel, (data, title) in zip(axes[0], panels):
-        for family, start, color in FAMILIES:
-            points = sorted(
-                (parameters(recipe.config) / 1e6, dict(recipe.published.errors)[data], recipe.name)
-                for recipe in RECIPES.values()
-                if recipe.name.startswith(start) and data in dict(recipe.published.errors)
-            )
-            if not points:
-                continue
-            panel.plot(
-                [p[0] for p in points], [p[1] for p in points], "o", color=color, label=family, ms=5
-            )
-            # SparseNet's labels to the left, the others' to the right: they lie close together.
-            left = family == "SparseNet"
-            for x, y, name in points:
-                panel.annotate(
-                    name[len(start) :], (x, y), textcoords="offset points",
-                    xytext=(-6 if left else 6, -3), ha="right" if left else "left",
-                    fontsize=7, color=color,
-                )  # fmt: skip
+    figure, axes = new_figure(2, 2, width=14, height=11)
+    labels, handles = {}, {}
+    for panel, (data, dataset, title) in zip(axes.flat, PANELS):
+        labels[panel] = []
+        for family, color, points in points_by_family(data, dataset):
+            xs, ys = [p.millions for p in points], [p.error for p in points]
+            (handles[family],) = panel.plot(xs, ys, "o", color=color, ms=5)
+            labels[panel] += [Label(p.millions, p.error, p.label, color) for p in points]
         panel.set_xscale("log")
+        panel.margins(x=0.15, y=0.08)
         plain_logarithmic(panel.xaxis)
-        panel.margins(x=0.2, y=0.08)
-        panel.set_xlabel("parameters (millions)")
+        panel.set_xlabel("parameters (millions), {:,} classes".format(CLASSES[dataset]))
         panel.set_ylabel("published error (%)")
         panel.set_title(title)
         panel.grid(True, which="both", alpha=0.25)
-        panel.legend()
-    save(figure, path)
+    figure.legend(handles.values(), handles, loc="lower center", ncol=len(handles), frameon=False)
+    figure.tight_layout(rect=(0, LEGEND_SHARE, 1, 1))  # from here on the axes stay where they are
+    for panel, of_panel in labels.items():
+        place_labels(panel, of_panel, size=8)
+    return figure
 
 
 # Growth with depth -----------------------------------------------------------------------------
@@ -213,7 +307,7 @@ def main() -> None:
     if args.kind == "connections":
         plot_connections(args.recipes, args.layers, args.matrix, args.out)
     elif args.kind == "efficiency":
-        plot_efficiency(args.out)
+        save(efficiency_figure(), args.out, bottom=LEGEND_SHARE)
     elif args.kind == "growth":
         plot_growth(args.out)
     else:

@@ -1,5 +1,10 @@
+import re
+import sys
+
 import pytest
 from conftest import CHECKOUT, assert_refused, run_python
+
+from curves import plain
 
 PLOT = CHECKOUT / "scripts" / "plot.py"
 
@@ -21,6 +26,100 @@ def test_pictures(tmp_path, arguments, ending, start):
     assert result.err == ""
     assert out.read_bytes().startswith(start)
     assert len(out.read_bytes()) > 10000
+
+
+@pytest.fixture(scope="module")
+def plot():
+    """The script as a module."""
+    sys.path.insert(0, str(PLOT.parent))
+    try:
+        import plot
+
+        return plot
+    finally:
+        sys.path.remove(str(PLOT.parent))
+
+
+@pytest.mark.parametrize("dpi", [72, 110])
+def test_labels_cover_neither_each_other_nor_points(plot, dpi):
+    """At the resolution of .svg and of .png."""
+    figure = plot.efficiency_figure()
+    figure.tight_layout(rect=(0, plot.LEGEND_SHARE, 1, 1))  # as save() does
+    figure.set_dpi(dpi)
+    renderer = figure.canvas.get_renderer()
+    for panel in figure.axes:
+        labels = [text.get_window_extent(renderer) for text in panel.texts]
+        points = [
+            point
+            for line in panel.lines
+            if line.get_marker() == "o"
+            for point in panel.transData.transform(line.get_xydata())
+        ]
+        assert len(labels) == len(points) >= 5
+        frame = panel.get_window_extent(renderer)
+        for index, box in enumerate(labels):
+            assert not box.count_overlaps(labels[index + 1 :]), panel.texts[index]
+            assert not any(box.contains(*point) for point in points), panel.texts[index]
+            assert frame.contains(*box.min) and frame.contains(*box.max)
+
+
+def test_efficiency_shows_every_published_error_at_the_counts_of_its_classes(plot):
+    shown = {data: plot.points_by_family(data, dataset) for data, dataset, _ in plot.PANELS}
+    count = sum(len(points) for families in shown.values() for _, _, points in families)
+    records = [recipe.published for recipe in plot.RECIPES.values()] + list(plot.QUOTED.values())
+    assert count == sum(len(record.errors) for record in records)
+
+    def millions(data, wanted):
+        return next(p.millions for _, _, points in shown[data] for p in points if p.label == wanted)
+
+    assert millions("c10+", "100-32-64-128") < millions("c100+", "100-32-64-128") == 28.725604
+    assert millions("c10+", "bc-250-24") == 15.324406 < millions("c100+", "bc-250-24")
+    assert millions("c10+", "GPU") == 2.560810
+    assert millions("c100+", "wide-resnet-16") == 11.0
+
+
+def written(path):
+    """The texts of an .svg, in the comments that matplotlib puts before their outlines."""
+    return re.findall(r"<!-- (.*?) -->", path.read_text(encoding="utf-8"))
+
+
+def test_ticks_are_plain_numbers(tmp_path):
+    assert run_python(PLOT, "growth", "-o", tmp_path / "g.svg").code == 0
+    texts = written(tmp_path / "g.svg")
+    assert "10,000,000" in texts
+    assert not [text for text in texts if re.search(r"\de[+-]?\d", text)]
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [(1e7, "10,000,000"), (200000.0, "200,000"), (0.1 + 0.2, "0.3"), (1e-5, "0.00001"), (1, "1")],
+)
+def test_plain(value, text):
+    assert plain(value) == text
+
+
+@pytest.mark.parametrize("layers", [1, 3, 20, 41, 200])
+def test_whole_ticks(plot, layers):
+    """Whole numbers, and room between those of a panel of about four inches."""
+    ticks = plot.whole_ticks(0, layers)
+    assert all(isinstance(tick, int) and 0 <= tick <= layers for tick in ticks)
+    assert 2 <= len(ticks) <= 8 and ticks == sorted(set(ticks))
+
+
+@pytest.mark.parametrize("ways", [[], ["--matrix"]])
+def test_connections_say_what_they_show(tmp_path, ways):
+    """No depth that is not drawn; whole ticks; what the colours mean and what is counted."""
+    out = tmp_path / "c.svg"
+    recipes = ["densenet-40-12", "liu-zeng-basic-v2-scripts"]
+    assert run_python(PLOT, "connections", *recipes, "--layers", "5", *ways, "-o", out).code == 0
+    texts = written(out)
+    assert "densenet, a block of 5 layers" in texts
+    assert "liu-zeng-basic-scripts, a block of 5 layers" in texts
+    assert "15 connections, longest path 1" in texts
+    assert "handed on (not counted as connections)" in texts
+    assert all(text.isdigit() for text in texts if re.fullmatch(r"[\d.]+", text))
+    assert run_python(PLOT, "connections", *recipes, *ways, "-o", out).code == 0
+    assert "densenet-40-12, block 1: 12 layers" in written(out)
 
 
 def test_the_same_picture_twice_is_the_same_file(tmp_path):

@@ -84,7 +84,6 @@ class Recipe:
     normalize:    how images are normalised, see the data's normalization()
     border:       what random crops are padded with: `black`, or the training set's `mean` colour
     depth_rule:   what a depth means for this network; None where depth says nothing about it
-    family:       the start of the name of networks that flags make of this one
     published:    what is known of it
     """
 
@@ -100,7 +99,6 @@ class Recipe:
     normalize: str = "channel"
     border: str = "black"
     depth_rule: Optional[DepthRule] = None
-    family: str = ""
     published: Published = Published("not published")
 
     def learning_rate_at(self, epoch: int) -> float:
@@ -179,7 +177,7 @@ def network_name(recipe: Recipe, config: SparseNetConfig) -> str:
     if recipe.depth_rule is None:
         return recipe.name + "-modified"
     if not recipe.depth_rule.exact:  # a depth that was rounded away can't be told any more
-        parts = [recipe.family, "x".join(map(str, config.layers))]
+        parts = [recipe.name, "x".join(map(str, config.layers))]
     elif len(set(config.layers)) == 1:
         parts = [_family(config), _depth(config)]
     else:
@@ -344,8 +342,7 @@ def _resnets() -> List[Recipe]:
         config = dataclasses.replace(config, layers=rule.layers(depth, config))
         errors = _errors(c10, c100) + also.get(name, ())
         published = Published(source, printed, 10, counted, without_bn, errors=errors)
-        family = name.rsplit("-", 1)[0]
-        recipes.append(Recipe(name, config, depth_rule=rule, family=family, published=published))
+        recipes.append(Recipe(name, config, depth_rule=rule, published=published))
     return recipes
 
 
@@ -377,12 +374,12 @@ def _shipped() -> List[Recipe]:
     ascend = SparseNetConfig((33,) * 3, (24,) * 3, **quirks)
     return [
         Recipe(
-            "official", official, normalize="official", family="official",
+            "official", official, normalize="official",
             depth_rule=DepthRule(extra=4, exact=False),
             published=Published("public TensorFlow code of Zhu et al."),
         ),
         Recipe(
-            "ascend", ascend, normalize="ascend", family="ascend",
+            "ascend", ascend, normalize="ascend",
             depth_rule=DepthRule(extra=0, exact=False),
             published=Published(
                 "Ascend ModelZoo SparseNet_ID1616_for_TensorFlow", "", 10, 2560810,

@@ -16,7 +16,7 @@ from sparsenet_config import SparseNetConfig, blocks, fetch, operations, reads, 
 from sparsenet_model import LOGITS
 
 # Graphs of more operations than those of the paper's CIFAR networks take long to build: they are
-# built with four layers a block, and whole with SPARSENET_WHOLE_GRAPHS=1.
+# built with four layers a block, and whole with SPARSENET_WHOLE_GRAPHS=1 (results/graphs.md).
 MANY_OPERATIONS = 205
 WHOLE = os.environ.get("SPARSENET_WHOLE_GRAPHS") == "1"
 

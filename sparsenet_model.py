@@ -78,7 +78,7 @@ class Dropout:
             return x
         self.place += 1
         stream = hash_seed(self.seed, self.place, get_current_tower_context().index)
-        uniform = tf.random.stateless_uniform(tf.shape(x), seed=tf.stack([stream, self.step]))
+        uniform = tf.random.stateless_uniform(x.shape, seed=tf.stack([stream, self.step]))
         return x * tf.cast(uniform >= self.rate, x.dtype) / (1.0 - self.rate)
 
 

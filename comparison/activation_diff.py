@@ -23,16 +23,21 @@ from comparison.sources import Source
 from errors import UserError
 
 ABOUT = "about"  # the entry that says what the others are
+ROUNDING = 1e-4  # of the usual size of a stage's arrays, in float32 and sums of many terms
 STAGES = ("inference", "training", "gradient")
 
 
 @dataclasses.dataclass
 class Layer:
-    """An array that both files have, or that has a problem."""
+    """An array that both files have, or that has a problem.
+
+    is_noise: what differs is too small beside the stage's arrays to have a direction
+    """
 
     name: str
     problem: Optional[str] = None
     distance: Optional[Distance] = None
+    is_noise: bool = False
 
 
 class Dump:
@@ -41,8 +46,11 @@ class Dump:
     def __init__(self, path: str):
         try:
             self._file = np.load(path, allow_pickle=False)
-            self.about = json.loads(str(self._file[ABOUT])) if ABOUT in self._file.files else {}
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            names = self._file.files
+            self.about = json.loads(str(self._file[ABOUT])) if ABOUT in names else {}
+            if not isinstance(self.about, dict):
+                raise ValueError("`{}` is no object".format(ABOUT))
+        except (OSError, ValueError, AttributeError, zipfile.BadZipFile, EOFError) as error:
             raise UserError("{} can't be read as activations: {}".format(path, error))
         self.path = path
         self.names = [name for name in self._file.files if name != ABOUT]
@@ -65,13 +73,15 @@ def compare_activation_files(a: Source, b: Source, thresholds: Thresholds) -> Pa
     dumps = [Dump(source.activations) for source in (a, b)]
     names = list(dict.fromkeys(dumps[0].names + dumps[1].names))
     layers = [compare_layer(name, *dumps) for name in names]
+    mark_noise(layers, dumps[0])
     if not any(layer.distance for layer in layers):
         raise UserError("{} and {} have no array in common".format(a.activations, b.activations))
     grounds = [about_text(dumps, field) for field in ("images", "weights")]
     unequal = [text for text in grounds if text]
     bad = [
         layer for layer in layers
-        if layer.problem or not layer.distance.cosine >= thresholds.cosine
+        if layer.problem
+        or not (layer.is_noise or layer.distance.cosine >= thresholds.cosine)
     ]  # fmt: skip
     verdict = REPORTED if unequal else DIFFERENT if bad else SAME
     return Part(
@@ -81,7 +91,10 @@ def compare_activation_files(a: Source, b: Source, thresholds: Thresholds) -> Pa
         "judged by nothing: the {} are not the same".format(" and the ".join(unequal))
         if unequal
         else "cosine of at least {:g}, from equal weights and images".format(thresholds.cosine),
-        [layer_text(layer) for layer in bad] + _worst_lines(layers, bad) + _notes(dumps),
+        [layer_text(layer) for layer in bad]
+        + _noise_line(layers)
+        + _worst_lines(layers, bad)
+        + _notes(dumps),
         data={"files": [a.activations, b.activations], "layers": layers,
          "first": bad[0].name if bad else None},
     )  # fmt: skip
@@ -95,7 +108,30 @@ def compare_layer(name: str, a: Dump, b: Dump) -> Layer:
     values = a.read(name), b.read(name)
     if values[0].shape != values[1].shape:
         return Layer(name, "shape {} | {}".format(*(list(value.shape) for value in values)))
+    if any(value.dtype.kind not in "fiub" for value in values):
+        return Layer(name, "dtype {} | {}".format(*(value.dtype for value in values)))
     return Layer(name, distance=distance(*values))
+
+
+def mark_noise(layers: List[Layer], a: Dump) -> None:
+    """Find the arrays that rounding alone fills, by the size of the arrays of their stage.
+
+    The gradient of a bias in front of a batch norm is 0, but for rounding: it has no direction.
+    """
+    sizes = {}
+    for layer in layers:
+        if layer.distance:
+            largest = float(np.abs(a.read(layer.name)).max(initial=0))
+            sizes.setdefault(stage_of(layer.name), []).append(largest)
+    for layer in layers:
+        if layer.distance:
+            usual = float(np.median(sizes[stage_of(layer.name)]))
+            layer.is_noise = layer.distance.max_abs <= ROUNDING * usual
+
+
+def stage_of(name: str) -> str:
+    """`gradient` of `gradient/conv0/W`."""
+    return name.partition("/")[0]
 
 
 def about_text(dumps, field: str) -> Optional[str]:
@@ -119,10 +155,16 @@ def _headline(layers: List[Layer], bad: List[Layer], unequal: List[str]) -> str:
         return "{} of {} under the threshold; first {}".format(
             len(bad), plural(len(layers), "array"), layer_text(bad[0])
         )
-    ranked = sorted(layers, key=lambda layer: layer.distance.cosine)
+    judged = [layer for layer in layers if not layer.is_noise] or layers
+    ranked = sorted(judged, key=lambda layer: layer.distance.cosine)
     return "{}, none under the threshold; lowest {}".format(
         plural(len(layers), "array"), layer_text(ranked[0])
     )
+
+
+def _noise_line(layers: List[Layer]) -> List[str]:
+    low = [x for x in layers if x.is_noise and x.distance.cosine < 0.999]
+    return ["({} of rounding alone, not judged)".format(plural(len(low), "array"))] if low else []
 
 
 def _worst_lines(layers: List[Layer], bad: List[Layer]) -> List[str]:

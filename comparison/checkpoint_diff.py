@@ -29,6 +29,11 @@ from comparison.sources import UNKNOWN_STEP, Source
 
 KINDS = ("weights", "moving statistics", "slots", "other")
 OF_NETWORK = KINDS[:2]  # what a network can't do without
+# The training's own numbers: another schedule or a longer run has others.
+OF_TRAINING = re.compile(
+    r"(^|/)(global_step|learning_rate|beta[12]_power|loss_scale\w*|good_steps|bad_steps)$"
+)
+NOT_ARRAYS = "OSUV"  # kinds of dtype that have no distance
 STATISTICS = re.compile(r"(mean|variance)/EMA$|moving_(mean|variance)$")
 
 
@@ -80,10 +85,15 @@ def compare_checkpoint_files(
     judged = [each for each in comparisons if each.judged_by]
     bad = {each.step: failures(each, thresholds) for each in comparisons}
     structural = [
-        v for each in comparisons for v in each.variables if v.problem and v.kind in OF_NETWORK
+        v
+        for each in comparisons
+        for v in each.variables
+        if v.problem and v.kind in OF_NETWORK and (each.judged_by or "dtype" not in v.problem)
     ]
     failed = any(bad[each.step] for each in judged) or bool(structural)
     verdict = DIFFERENT if failed else SAME if judged else REPORTED
+    if not failed and not any(v.distance for each in judged for v in each.variables):
+        verdict = REPORTED
     lines = []
     for each in comparisons:
         lines += comparison_lines(each, bad[each.step] if each.judged_by else [])
@@ -139,7 +149,7 @@ def compare_variable(name: str, a: Dict[str, np.ndarray], b: Dict[str, np.ndarra
     values = a.get(name), b.get(name)
     present = [value for value in values if value is not None]
     shape = present[0].shape
-    kind = kind_of(name, present[0], set(a) | set(b))
+    kind = kind_of(name, set(a) | set(b))
     variable = Variable(name, kind, layer_of(name), shape)
     if len(present) < 2:
         variable.problem = "absent in {}".format("A" if values[0] is None else "B")
@@ -147,12 +157,20 @@ def compare_variable(name: str, a: Dict[str, np.ndarray], b: Dict[str, np.ndarra
         variable.problem = "shape {} | {}".format(*(list(value.shape) for value in values))
     elif values[0].dtype != values[1].dtype:
         variable.problem = "dtype {} | {}".format(*(value.dtype for value in values))
-    elif values[0].dtype.kind in "fiub":
+    elif values[0].dtype.kind not in NOT_ARRAYS:
+        values = [as_real(value) for value in values]
         variable.distance = distance(*values)
         variable.histogram, variable.edges = histogram(*values)
     elif (values[0] != values[1]).any():
         variable.problem = "values differ"
     return variable
+
+
+def as_real(value: np.ndarray) -> np.ndarray:
+    """Numbers in float64; of complex ones real and imaginary parts, as TensorFlow keeps them."""
+    if value.dtype.kind == "c":
+        return np.stack([value.real, value.imag]).astype(np.float64)
+    return value.astype(np.float64)
 
 
 def histogram(a: np.ndarray, b: np.ndarray, bins: int = 41):
@@ -165,14 +183,13 @@ def histogram(a: np.ndarray, b: np.ndarray, bins: int = 41):
     return counts.tolist(), (-float(largest), float(largest))
 
 
-def kind_of(name: str, value: np.ndarray, names) -> str:
+def kind_of(name: str, names) -> str:
     """One of KINDS."""
     if SLOTS.search(name) and SLOTS.sub("", name) in names:
         return "slots"
     if STATISTICS.search(name):
         return "moving statistics"
-    is_variable_of_layer = "/" in name and value.dtype.kind == "f" and value.ndim > 0
-    return "weights" if is_variable_of_layer else "other"
+    return "other" if OF_TRAINING.search(name) else "weights"
 
 
 def layer_of(name: str) -> str:

@@ -101,7 +101,8 @@ def _test_images(a: Source, b: Source, given: Optional[int]) -> Tuple[int, str]:
         return given, "{:,} test images (given)".format(given)
     for source in (a, b):
         data = (source.record or {}).get("data")
-        images = data.get("test", {}).get("images") if isinstance(data, dict) else None
+        test = data.get("test") if isinstance(data, dict) else None
+        images = test.get("images") if isinstance(test, dict) else None
         if isinstance(images, int) and images > 0:
             return images, "{:,} test images (run.json)".format(images)
     return DEFAULT_TEST_IMAGES, "{:,} test images (assumed; --test_images)".format(
@@ -125,32 +126,46 @@ def schedule_differences(a: List[Row], b: List[Row]) -> List[str]:
 
 
 def curve_checks(common, references: List[List[Row]], sigmas: float, images: int) -> List[Check]:
-    """Final and median-of-last-five test error, and the distance of each curve."""
+    """The distance of each curve and, of the test error, what the late epochs say."""
     checks = []
-    late = _late(common[0])
     for name in CURVES:
-        both = [(x[name], y[name]) for x, y in zip(*common) if name in x and name in y]
+        both = [(x, y) for x, y in zip(*common) if name in x and name in y]
         if not both:
             continue
-        series = np.array(both, float).T
-        if references:
-            noises = [_noise_of_references(name, references, images, n)
-                      for n in (len(common[0]), LAST)]  # fmt: skip
-        else:
-            noises = [_noise([each[-n:] for each in series], name, images)
-                      for n in (len(common[0]), late)]  # fmt: skip
+        epochs = [x["epoch"] for x, _ in both]
+        series = np.array([(x[name], y[name]) for x, y in both], float).T
+        late = _late([x for x, _ in both])
+
+        def noise_of(last, name=name, epochs=epochs, series=series):
+            if references:
+                return _noise_of_references(name, references, images, epochs[-last:])
+            return _noise(series[:, -last:], name, images)
+
         if name == "test_error":
             # Fewer epochs than give a spread: what the number of test images allows.
-            noise = noises[1] or Noise(0.0, 1000, "binomial alone", binomial(series, images))
-            checks += _final_checks(series, noise, sigmas)
-        if noises[0] is not None:
+            noise = noise_of(late) or Noise(0.0, 1000, "binomial alone", binomial(series, images))
+            checks += _late_checks(series, late, noise, sigmas)
+        noise = noise_of(len(epochs))
+        if noise is not None:
             apart = float(np.median(np.abs(series[0] - series[1])))
             checks.append(
                 Check(
                     name + ", median distance over the epochs", apart,
-                    noises[0].tolerance(sigmas), noises[0].words,
+                    noise.tolerance(sigmas), noise.words,
                 )
             )  # fmt: skip
+    return checks
+
+
+def _late_checks(series, late: int, noise: "Noise", sigmas: float) -> List[Check]:
+    """Of the test error: the last epoch, the last five, and all with the last learning rate."""
+    checks = []
+    for epochs in sorted({1, min(LAST, late), late}):
+        apart = abs(float(np.subtract(*(np.median(values[-epochs:]) for values in series))))
+        what = "final test_error"
+        if epochs > 1:
+            what = "median test_error of the last {} epochs".format(epochs)
+        checks.append(Check(what, apart, noise.tolerance(sigmas, epochs), noise.words))
     return checks
 
 
@@ -159,7 +174,7 @@ class Noise:
     """By how much the curves of two runs that do the same differ at an epoch.
 
     spread:   standard deviation of the difference, estimated with so many degrees of freedom
-    sampling: what the number of test images adds to it; in `spread` already where runs were given
+    sampling: what stays however many epochs are taken together, by the number of test images
     """
 
     spread: float
@@ -167,9 +182,14 @@ class Noise:
     words: str
     sampling: float = 0.0
 
-    def tolerance(self, sigmas: float) -> float:
-        """What the difference may be: beyond it lies as much as beyond `sigmas` normally."""
-        deviation = math.hypot(self.spread, self.sampling)
+    def tolerance(self, sigmas: float, epochs: int = 1) -> float:
+        """What the difference of medians over some epochs may be.
+
+        Beyond it lies as much of Student's distribution as beyond `sigmas` of the normal one.
+        """
+        # The median of n values spreads pi / 2 times as much as their mean, in variance.
+        share = 1.0 if epochs < 3 else math.pi / 2 / epochs
+        deviation = math.hypot(self.spread * math.sqrt(share), self.sampling)
         return float(stats.t.isf(stats.norm.sf(sigmas), self.degrees)) * deviation
 
 
@@ -186,6 +206,7 @@ def _noise(series, name: str, images: int) -> Optional[Noise]:
     sampling = binomial(series, images) if name == "test_error" else 0.0
     words = "epoch to epoch {:.2g}".format(spread)
     words += ", binomial {:.2g}".format(sampling) if sampling else ""
+    words += "; few epochs show gross differences only" if len(difference) < 10 else ""
     return Noise(spread, len(difference) - 1, words, sampling)
 
 
@@ -195,40 +216,37 @@ def binomial(series, images: int) -> float:
     return math.sqrt(2 * max(share * (1 - share), 1 / images) / images)
 
 
-def _noise_of_references(name: str, references: List[List[Row]], images: int, last: int):
-    """From several runs of one platform: their spread at each of the last epochs, pooled."""
-    epochs = sorted(set.intersection(*({row["epoch"] for row in rows} for rows in references)))
-    values = [
-        [row[name] for row in rows if row["epoch"] in epochs and name in row] for rows in references
-    ]
-    if not epochs or any(len(each) != len(epochs) for each in values):
-        return None
-    variance = np.var(np.array(values), axis=0, ddof=1)[-last:]
+def _noise_of_references(name: str, references: List[List[Row]], images: int, epochs) -> Noise:
+    """From several runs of one platform: their spread at these epochs, pooled.
+
+    Runs differ by more than epochs do, and stay apart: taking epochs together averages nothing.
+    """
+    values = []
+    for rows in references:
+        by_epoch = {row["epoch"]: row for row in rows if name in row}
+        absent = [epoch for epoch in epochs if epoch not in by_epoch]
+        if absent:
+            raise UserError(
+                "--reference: a run has no {} of epoch {:.0f}; accepted: runs with all epochs that "
+                "are compared".format(name, absent[0])
+            )
+        values.append([by_epoch[epoch][name] for epoch in epochs])
+    variance = np.var(np.array(values), axis=0, ddof=1)
     least = 1 / images if name.endswith("error") else 0.0  # one image, at least
     spread = math.sqrt(2) * max(math.sqrt(variance.mean()), least)
     words = "{} reference runs, spread {:.2g}".format(len(references), spread)
-    return Noise(spread, (len(references) - 1) * len(variance), words)
+    # Epochs of one run are not independent: a fifth of them, at most, is counted.
+    degrees = (len(references) - 1) * max(1, len(epochs) // LAST)
+    return Noise(0.0, degrees, words, sampling=spread)
 
 
 def _late(rows: List[Row]) -> int:
-    """How many of the last epochs had the last learning rate; all where too few or unknown."""
+    """How many of the last epochs had the last learning rate; a quarter where it is not told."""
     rates = [row.get("learning_rate") for row in rows]
+    if None in rates:
+        return max(min(ENOUGH_EPOCHS, len(rows)), len(rows) // 4)
     late = next((i for i, rate in enumerate(reversed(rates)) if rate != rates[-1]), len(rows))
     return late if late >= ENOUGH_EPOCHS else len(rows)
-
-
-def _final_checks(series, noise: Noise, sigmas: float) -> List[Check]:
-    last = [values[-1] for values in series]
-    medians = [float(np.median(values[-LAST:])) for values in series]
-    found = (
-        ("final test_error", last),
-        ("median test_error of the last {}".format(plural(min(LAST, len(series[0])), "epoch")),
-         medians),
-    )  # fmt: skip
-    return [
-        Check(what, abs(values[0] - values[1]), noise.tolerance(sigmas), noise.words)
-        for what, values in found
-    ]
 
 
 def check_text(check: Check) -> str:

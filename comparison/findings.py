@@ -59,7 +59,7 @@ class Thresholds:
 
 @dataclasses.dataclass(frozen=True)
 class Distance:
-    """How far array B is from array A; `largest_at` is the index of the largest difference."""
+    """How far array B is from array A."""
 
     cosine: float
     relative_distance: float  # ||b - a|| / ||a||
@@ -79,6 +79,9 @@ def distance(a: np.ndarray, b: np.ndarray) -> Distance:
     if not finite.all():
         count = int(np.sum(~finite))
         return Distance(math.nan, math.inf, math.inf, math.inf, math.inf, math.inf, count)
+    # In units of the largest value: squares of the largest float64 are none.
+    scale = max(float(np.abs(a).max()), float(np.abs(b).max())) or 1.0
+    a, b = a / scale, b / scale
     difference = np.abs(b - a)
     norm_a, norm_b, apart = (float(np.linalg.norm(x)) for x in (a, b, difference))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -86,9 +89,9 @@ def distance(a: np.ndarray, b: np.ndarray) -> Distance:
     return Distance(
         cosine=cosine_of(float(a @ b), norm_a, norm_b),
         relative_distance=ratio(apart, norm_a),
-        max_abs=float(difference.max()),
-        mean_abs=float(difference.mean()),
-        rms=apart / math.sqrt(a.size),
+        max_abs=float(difference.max()) * scale,
+        mean_abs=float(difference.mean()) * scale,
+        rms=apart / math.sqrt(a.size) * scale,
         max_relative=float(relative.max()),
         not_finite=0,
     )

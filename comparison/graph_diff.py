@@ -18,7 +18,9 @@ def compare_graph_files(a: Source, b: Source) -> Part:
     result = compare_graphs(*graphs)
     # A side without the test's tower, or without training, is compared in what it has.
     one_sided = {part for part, sizes in result.sizes.items() if 0 in sizes and any(sizes)}
-    shared = [each for each in result.differences if each.part not in one_sided]
+    compared = [each for each in result.differences if each.part not in one_sided]
+    shared = [each for each in compared if each.decides]
+    looking_on = len(compared) - len(shared)
     applied = {
         reason: (graphs[0].applied[reason], graphs[1].applied[reason])
         for reason in graphs[0].applied
@@ -34,6 +36,8 @@ def compare_graph_files(a: Source, b: Source) -> Part:
         else "{}; first: {}".format(counts_text(shared), difference_text(shared[0]))
     )
     lines = [difference_text(each) for each in shared]
+    if looking_on:
+        lines.append("({} more that only look on, as summaries do)".format(looking_on))
     lines += [
         "{}: only in {}".format(part, "A" if result.sizes[part][0] else "B")
         for part in sorted(one_sided)
@@ -52,7 +56,7 @@ def compare_graph_files(a: Source, b: Source) -> Part:
             "files": [a.graph, b.graph],
             "sizes": result.sizes,
             "normalizations": applied,
-            "differences": shared,
+            "differences": compared,
             "one_sided": sorted(one_sided),
         },
     )

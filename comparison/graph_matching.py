@@ -9,8 +9,10 @@ import collections
 import dataclasses
 from typing import Dict, List, Optional, Tuple
 
+import numpy as np
+
 from comparison.graph_normal_form import COMMUTATIVE, PARTS, Node, NormalGraph
-from comparison.graph_steps import GRADIENTS
+from comparison.graph_steps import GRADIENTS, changes_state
 
 SHOWN_VALUES = 4
 
@@ -20,6 +22,8 @@ class Difference:
     """An op that only one graph has, or that differs.
 
     kind: added (only in B), removed (only in A) or changed; details: what, in words
+    decides: whether it can change what is trained or what both compute; an op that only looks on,
+        such as for a summary, can't
     noticed_by: the first op that both have and that reads an added or removed one
     """
 
@@ -31,6 +35,7 @@ class Difference:
     attributes: str
     details: List[str]
     noticed_by: Optional[str]
+    decides: bool = True
 
 
 @dataclasses.dataclass
@@ -246,14 +251,13 @@ def _input_changes(a: Node, b: Node, matching: Matching) -> List[str]:
                 *(reads_text(source for source, _ in node.inputs) for node in (a, b))
             )
         ]
-    before = [source for source, _ in a.inputs]
-    after = [matching.a_of(source) or source for source, _ in b.inputs]
-    gone = [node for node in before if node not in after]
-    new = [node for node in after if node not in before]
-    if not gone and not new:
+    before = collections.Counter(source for source, _ in a.inputs)
+    after = collections.Counter(matching.a_of(source) or source for source, _ in b.inputs)
+    gone, new = (before - after).elements(), (after - before).elements()
+    if before == after:
         return ["reads other outputs of the same ops"]
     text = "reads {} instead of {}".format(reads_text(new), reads_text(gone))
-    kept = [node for node in before if node in after]
+    kept = list((before & after).elements())
     return ["{} (beside {})".format(text, reads_text(kept)) if kept else text]
 
 
@@ -276,6 +280,7 @@ def _left_over(a, b, matching: Matching) -> List[Tuple[int, Difference]]:
         (b, "added", matching.a_of, matching.users_b),
     ):
         places = {}
+        deciding = _deciding(graph, users, other_of)
         for node in graph.nodes:
             other = other_of(node)
             if kind == "removed":
@@ -289,8 +294,28 @@ def _left_over(a, b, matching: Matching) -> List[Tuple[int, Difference]]:
                 difference = Difference(
                     kind, node.part, node.type, node.name, shape_text(node),
                     attributes_text(node), details, _first_known(node, users, other_of),
+                    node in deciding,
                 )  # fmt: skip
                 found.append((places[node], difference))
+    return found
+
+
+def _deciding(graph: NormalGraph, users, other_of) -> set:
+    """The ops of one graph alone from which a way leads to an op that both have, or to a variable.
+
+    A graph that changes no variable is there for its results: all of them decide.
+    """
+    changing = [node for node in graph.nodes if changes_state(node)]
+    found = set()
+    for node in reversed(graph.nodes):
+        if other_of(node) is not None:
+            continue
+        trains = changes_state(node) and (
+            node.type.startswith("Apply") or other_of(node.inputs[0][0]) is not None
+        )
+        on_the_way = any(other_of(user) is not None or user in found for user in users[node])
+        if trains or on_the_way or not changing:
+            found.add(node)
     return found
 
 
@@ -333,7 +358,7 @@ def value_text(node: Node) -> str:
     """The first values of a constant."""
     values = node.value.ravel()
     shown = ", ".join(
-        "{:.6g}".format(v) if v.dtype.kind == "f" else str(v) for v in values[:SHOWN_VALUES]
+        "{:.6g}".format(v) if isinstance(v, np.floating) else str(v) for v in values[:SHOWN_VALUES]
     )
     more = ", ..." if values.size > SHOWN_VALUES else ""
     return shown + more if node.value.shape == () else "[{}{}]".format(shown, more)

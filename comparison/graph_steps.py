@@ -110,12 +110,23 @@ def use_newest_op_versions(ops: Ops) -> int:
     """An op's later version that computes the same in the forms used here."""
     found = 0
     for op in ops.values():
+        if op.type.startswith("Stateless") and op.type.endswith("V2") and len(op.inputs) == 4:
+            found += _take_seed(op, ops)
         if op.type in NEWEST_VERSION:
             op.type = NEWEST_VERSION[op.type]
             found += 1
         if op.type.startswith("FusedBatchNorm"):
             op.attributes.pop("U", None)  # the first version has no such attribute
     return found
+
+
+def _take_seed(op: Op, ops: Ops) -> bool:
+    """The second version of a stateless random op reads a key and a counter made of the seed."""
+    shape, (source, _) = op.inputs[:2]
+    if ops[source].type != "StatelessRandomGetKeyCounter":
+        return False
+    op.type, op.inputs = op.type[: -len("V2")], [shape, ops[source].inputs[0]]
+    return True
 
 
 def drop_unused_batch_norm_inputs(ops: Ops) -> int:
@@ -130,20 +141,21 @@ def drop_unused_batch_norm_inputs(ops: Ops) -> int:
     return found
 
 
-LEAST_EPSILON = 1.001e-5
+ASKED_EPSILON, LEAST_EPSILON = 1e-5, 1.001e-5
 
 
 def raise_epsilon(ops: Ops) -> int:
-    """TensorFlow 1 raises a batch norm's epsilon to the least that cuDNN takes, 1.001e-5."""
+    """TensorFlow 1 raises the usual 1e-5 to the least that cuDNN takes, 1.001e-5."""
     found = 0
     for op in ops.values():
-        if 0.0 < op.attributes.get("epsilon", 0.0) < LEAST_EPSILON * (1 - 1e-6):
+        if abs(op.attributes.get("epsilon", 0.0) - ASKED_EPSILON) < 1e-10:
             op.attributes["epsilon"] = float(np.float32(LEAST_EPSILON))
             found += 1
     return found
 
 
-INPUT_PIPELINE = re.compile(r"(Queue(Dequeue\w*)|IteratorGetNext)(V2|Sync)?$")
+INPUT_PIPELINE = re.compile(r"(QueueDequeue\w*|IteratorGetNext(Sync)?)$")
+PIPELINE = re.compile(r"\w*Queue\w*$|\w*Iterator\w*$|\w*Dataset\w*$")
 
 
 def use_placeholders(ops: Ops) -> int:
@@ -161,12 +173,28 @@ def use_placeholders(ops: Ops) -> int:
         )  # fmt: skip
     for op in ops.values():
         op.inputs = [("{}:{}".format(*each), 0) if each in outputs else each for each in op.inputs]
-    for name in sources:
-        del ops[name]
+    _drop_with_feeders(ops, lambda op: op.name in sources or PIPELINE.match(op.type))
     return len(outputs)
 
 
-PASSING = ("Identity", "IdentityN", "PreventGradient", "Snapshot", "CheckNumerics")
+def _drop_with_feeders(ops: Ops, is_dropped) -> int:
+    """Drop ops, and all that is there to feed them alone."""
+    users = collections.defaultdict(set)
+    for op in ops.values():
+        for source, _ in op.inputs:
+            users[source].add(op.name)
+    gone = {name for name, op in ops.items() if is_dropped(op)}
+    pending = list(gone)
+    while pending:
+        name = pending.pop()
+        for source, _ in ops[name].inputs:
+            if source not in gone and users[source] <= gone and not changes_state(ops[source]):
+                gone.add(source)
+                pending.append(source)
+    return _drop(ops, lambda op: op.name in gone)
+
+
+PASSING = ("Identity", "IdentityN", "PreventGradient", "Snapshot", "CheckNumerics", "Print")
 
 
 def pass_identities(ops: Ops) -> int:
@@ -204,7 +232,7 @@ def drop_kept_dimensions(ops: Ops) -> int:
 
 SUMMARIES = re.compile(r"\w*Summary(V2)?$|MergeSummary$|\w*SummaryWriter\w*$")
 SAVERS = re.compile(r"(Save|Restore)\w*$|ShardedFilename$|MergeV2Checkpoints$")
-CHECKS = re.compile(r"VarIsInitializedOp$|IsVariableInitialized$|Assert$|Print(V2)?$|NoOp$")
+CHECKS = re.compile(r"VarIsInitializedOp$|IsVariableInitialized$|Assert$|PrintV2$|NoOp$")
 
 
 def drop_summaries(ops: Ops) -> int:

@@ -128,6 +128,7 @@ def short(value, length: int = 60) -> str:
 def stack_of(source: Source) -> Optional[tuple]:
     """(platform, TensorFlow version, precision, seed) of a run; None where not recorded."""
     record = source.record or source.beside or {}
-    version = (record.get("versions") or {}).get("tensorflow")
+    versions = record.get("versions")
+    version = versions.get("tensorflow") if isinstance(versions, dict) else None
     found = (record.get("platform"), version, record.get("precision"), record.get("seed"))
     return None if None in found else found

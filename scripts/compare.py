@@ -70,6 +70,8 @@ def main() -> int:
     for flag, path in (("html", args.html), ("json", args.json)):
         if path and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
             raise UserError("--{} {}: its folder does not exist".format(flag, path))
+        if path and os.path.isdir(path):
+            raise UserError("--{} {}; accepted: the name of a file".format(flag, path))
     from comparison import findings, sources
 
     a, b, *references = [sources.find(path) for path in [args.a, args.b] + args.reference]
@@ -81,15 +83,15 @@ def main() -> int:
                 "; ".join("{}: {}".format(part.name, part.headline) for part in parts)
             )
         )
-    from comparison import terminal
-
-    print(terminal.text(parts, (args.a, args.b)))
     if args.json:
         write(args.json, json_text(parts, args, thresholds))
     if args.html:
         from comparison import report
 
         write(args.html, report.page(parts, a, b, thresholds))
+    from comparison import terminal
+
+    print(terminal.text(parts, (args.a, args.b)))
     return EXIT_FAILED if findings.verdict(parts) == findings.DIFFERENT else 0
 
 
@@ -132,7 +134,10 @@ def write(path: str, text: str) -> None:
     """Write a file, whole or not at all."""
     from run_directory import write_whole
 
-    write_whole(path, text)
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise UserError("{} can't be written: {}".format(path, error.strerror))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from tf_stack import tf
 
 import numpy as np
 
-from comparison.graph_ops import RANDOM, Op, Ops, in_order
+from comparison.graph_ops import RANDOM, Op, Ops, Output, in_order
 
 SHAPES_OF = ("Shape", "ShapeN", "Size", "Rank")
 LARGEST_FOLDED = 4096  # elements: a constant that is larger is data, not arithmetic of shapes
@@ -19,31 +19,39 @@ def fold_constants(ops: Ops) -> int:
     found = fold_static_shapes(ops)
     foldable = _constant_ops(ops)
     constant = set(foldable)
-    consumed = {s for op in ops.values() if op.name not in constant for s, _ in op.inputs}
-    results = [name for name in foldable if name in consumed and ops[name].type != "Const"]
-    values = _run(ops, foldable, results)
-    for name, value in values.items():
-        ops[name].become_constant(value)
+    results = {
+        each
+        for op in ops.values()
+        if op.name not in constant
+        for each in op.inputs
+        if each[0] in constant and ops[each[0]].type != "Const"
+    }
+    values = _run(ops, foldable, sorted(results))
+    _replace(ops, values)
     return found + len(values)
 
 
+def _replace(ops: Ops, values: Dict[Output, np.ndarray]) -> None:
+    """Let what reads these outputs read constants: one for each, since an op may have several."""
+    for (name, port), value in values.items():
+        constant = "{}:{}".format(name, port)
+        ops[constant] = dataclasses.replace(ops[name], name=constant)
+        ops[constant].become_constant(value)
+    for op in ops.values():
+        op.inputs = [("{}:{}".format(*each), 0) if each in values else each for each in op.inputs]
+
+
 def fold_static_shapes(ops: Ops) -> int:
-    """Shapes that are known are constants: one for each output of such an op."""
-    folded = {}
+    """Shapes that are known are constants."""
+    values = {}
     for name, port in sorted({each for op in ops.values() for each in op.inputs}):
         shape = _static_shape_read(ops, name, port)
-        if shape is None:
-            continue
-        op = ops[name]
-        value = {"Size": int(np.prod(shape)), "Rank": len(shape)}.get(op.type, shape)
-        value = np.array(value, op.attributes.get("out_type", "int32"))
-        constant = "{}:{}".format(name, port)
-        ops[constant] = dataclasses.replace(op, name=constant)
-        ops[constant].become_constant(value)
-        folded[name, port] = constant, 0
-    for op in ops.values():
-        op.inputs = [folded.get(each, each) for each in op.inputs]
-    return len(folded)
+        if shape is not None:
+            op = ops[name]
+            value = {"Size": int(np.prod(shape)), "Rank": len(shape)}.get(op.type, shape)
+            values[name, port] = np.array(value, op.attributes.get("out_type", "int32"))
+    _replace(ops, values)
+    return len(values)
 
 
 def _static_shape_read(ops: Ops, name: str, port: int) -> Optional[Tuple[int, ...]]:
@@ -71,7 +79,7 @@ def _constant_ops(ops: Ops) -> List[str]:
     return [name for name in constant if constant[name]]
 
 
-def _run(ops: Ops, foldable: List[str], results: List[str]) -> Dict[str, np.ndarray]:
+def _run(ops: Ops, foldable: List[str], results: List[Output]) -> Dict[Output, np.ndarray]:
     """The values of ops that depend on constants alone; none where this TensorFlow lacks an op."""
     graph = tf.Graph()
     tensors = {}
@@ -79,7 +87,7 @@ def _run(ops: Ops, foldable: List[str], results: List[str]) -> Dict[str, np.ndar
         with graph.as_default(), tf.device("/cpu:0"):
             for name in foldable:
                 tensors[name] = _build(ops[name], tensors)
-        wanted = {name: tensors[name][0] for name in results if len(tensors[name]) == 1}
+        wanted = {(name, port): tensors[name][port] for name, port in results}
         with tf.Session(graph=graph, config=tf.ConfigProto(device_count={"GPU": 0})) as session:
             return session.run(wanted) if wanted else {}
     except (ValueError, TypeError, KeyError, tf.errors.OpError):

@@ -112,6 +112,8 @@ def use_newest_op_versions(ops: Ops) -> int:
     for op in ops.values():
         if op.type.startswith("Stateless") and op.type.endswith("V2") and len(op.inputs) == 4:
             found += _take_seed(op, ops)
+        if op.type.startswith("Stateless"):
+            op.attributes.pop("Tseed", None)  # the second version's key has one type
         if op.type in NEWEST_VERSION:
             op.type = NEWEST_VERSION[op.type]
             found += 1
@@ -199,16 +201,38 @@ PASSING = ("Identity", "IdentityN", "PreventGradient", "Snapshot", "CheckNumeric
 
 def pass_identities(ops: Ops) -> int:
     """Reads of variables, names of layers: ops that hand on what they are given."""
+    return _pass(ops, lambda op: op.type in PASSING and bool(op.inputs))
+
+
+def pass_trivial_sums(ops: Ops) -> int:
+    """Where a shape is not known in time, a gradient is summed over no axis and kept in shape."""
+
+    def is_trivial(op):
+        operand = ops.get(op.inputs[1][0]) if len(op.inputs) == 2 else None
+        if operand is None or operand.value is None:
+            return False
+        if op.type == "Sum":
+            return operand.value.size == 0
+        source, port = op.inputs[0]
+        shapes = ops[source].shapes if source in ops else []
+        shape = shapes[port] if port < len(shapes) else None
+        return op.type == "Reshape" and shape == tuple(operand.value.tolist())
+
+    return _pass(ops, is_trivial)
+
+
+def _pass(ops: Ops, is_passed: Callable[[Op], bool]) -> int:
+    """Let what reads these ops read what they read."""
+    passed = {name for name, op in ops.items() if is_passed(op)}
 
     def source(each: Output) -> Output:
-        while each[0] in ops and ops[each[0]].type in PASSING and ops[each[0]].inputs:
+        while each[0] in passed:
             op = ops[each[0]]
             each = op.inputs[each[1] if op.type == "IdentityN" else 0]
         return each
 
     for op in ops.values():
         op.inputs = [source(each) for each in op.inputs]
-    passed = [name for name, op in ops.items() if op.type in PASSING and op.inputs]
     for name in passed:
         del ops[name]
     return len(passed)
@@ -226,6 +250,7 @@ def drop_kept_dimensions(ops: Ops) -> int:
     for name, op in ops.items():
         if op.attributes.get("keep_dims") and users[name] == {"Reshape"}:
             del op.attributes["keep_dims"]
+            op.shapes = [None]
             found += 1
     return found
 
@@ -273,7 +298,7 @@ def _drop(ops: Ops, is_dropped) -> int:
 
 
 GRADIENTS = re.compile(r"(^|/)gradients(_\d+)?/")
-LEAVES = ("Const", "VariableV2") + SHAPES_OF
+LEAVES = ("Const", "VariableV2", "StatelessRandomGetKeyCounter") + SHAPES_OF  # no results
 
 
 def drop_unused(ops: Ops) -> int:
@@ -321,6 +346,7 @@ STEPS = [
     ("identity and read ops", pass_identities),
     ("shapes and factors computed at run time", fold_constants),
     ("dimensions kept before a reshape", drop_kept_dimensions),
+    ("sums over nothing, reshapes to the same shape", pass_trivial_sums),
     ("ops without effect", drop_unused),
     ("variables with the names of the original code", rename_originals),
 ]

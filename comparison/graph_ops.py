@@ -80,8 +80,11 @@ def plain_attribute(attribute) -> object:
     """An AttrValue as a value that can be compared, sorted and shown."""
     kind = attribute.WhichOneof("value")
     if kind == "list":
-        lists = [values for _, values in attribute.list.ListFields()]
-        return tuple(_plain_part(value) for values in lists for value in values)
+        return tuple(
+            _plain_part(value, is_type=field.name == "type")
+            for field, values in attribute.list.ListFields()
+            for value in values
+        )
     return _plain_part(getattr(attribute, kind) if kind else None, is_type=kind == "type")
 
 

@@ -298,6 +298,50 @@ def test_a_replaced_op_is_named(run, tmp_path):
     assert (first.kind, first.op, first.name) == ("changed", "Relu -> Relu6", "block1/layer0/Relu")
 
 
+def test_what_only_looks_on_does_not_decide(run, tmp_path):
+    """A summary of a layer, and the ops that are there for it alone."""
+    meta = read_meta_graph(run)
+    graph = meta.graph_def
+    with tf.Graph().as_default() as extra, tf.name_scope("looking_on"):
+        layer = tf.placeholder(tf.float32, [64, 32, 32, 24], "layer")
+        size = tf.reduce_mean(tf.square(layer), name="size")
+        tf.summary.scalar("size_of_layer", size)
+    for node in extra.as_graph_def(add_shapes=True).node:
+        if node.op != "Placeholder":
+            node.input[:] = [
+                "conv0/output" if name.endswith("/layer") else name for name in node.input
+            ]
+            graph.node.extend([node])
+    (tmp_path / "b.pbtxt").write_text(text_format.MessageToString(meta))
+    part = graph_part(run, tmp_path / "b.pbtxt")
+    assert part.verdict == findings.SAME
+    assert part.data["differences"] and not any(d.decides for d in part.data["differences"])
+    assert "look on" in " ".join(part.lines)
+
+
+def test_images_from_a_queue_are_images_from_a_placeholder(tmp_path):
+    for name in ("fed", "queued"):
+        with tf.Graph().as_default() as graph:
+            image = tf.placeholder(tf.float32, [4, 8], "image")
+            if name == "queued":
+                queue = tf.FIFOQueue(50, [tf.float32], [[4, 8]])
+                queue.enqueue([image * 1.0])
+                image = queue.dequeue()
+            weights = tf.get_variable("linear/W", [8, 2], use_resource=False)
+            tf.matmul(image, weights, name="logits")
+            text = text_format.MessageToString(graph.as_graph_def(add_shapes=True))
+        (tmp_path / (name + ".pbtxt")).write_text(text)
+    part = graph_part(tmp_path / "fed.pbtxt", tmp_path / "queued.pbtxt")
+    assert part.verdict == findings.SAME, part.lines
+
+
+def test_a_training_graph_is_not_an_inference_graph(run, tmp_path):
+    meta = read_meta_graph(run)
+    keep = tf.graph_util.extract_sub_graph(meta.graph_def, ["tower-pred-0/linear/output"])
+    (tmp_path / "inference.pb").write_bytes(keep.SerializeToString())
+    assert graph_part(tmp_path / "inference.pb", run).verdict in (findings.SAME, findings.DIFFERENT)
+
+
 @pytest.mark.parametrize("content", [b"", b"node { name: 3", b"\xff\xfe\x00 nothing", b"hello"])
 def test_what_is_no_graph_is_refused(run, tmp_path, content):
     path = tmp_path / "broken.pbtxt"
@@ -322,6 +366,26 @@ def test_original_names_are_mapped_and_other_shapes_told(run, tmp_path):
     problems = {v.name: v.problem for v in part.data["comparisons"][0].variables if v.problem}
     assert problems["linear/b"] == "absent in B"
     assert problems["conv0/W"].startswith("shape ")
+
+
+@pytest.mark.parametrize(
+    "a, b",
+    [(np.float32(1), np.float32(-100)), (np.arange(4), np.arange(4)[::-1].copy()),
+     (np.complex64(1), np.complex64(2)), (np.array([True]), np.array([False]))],
+)  # fmt: skip
+def test_variables_of_any_name_and_kind_are_judged(tmp_path, a, b):
+    write_checkpoint(tmp_path / "a", {"w1": a})
+    write_checkpoint(tmp_path / "b", {"w1": b})
+    part = checkpoint_part(tmp_path / "a", tmp_path / "b", alone=True)
+    assert part.data["failures"]["?"] == ["w1"], part.headline
+    assert checkpoint_part(tmp_path / "a", tmp_path / "a", alone=True).verdict == findings.SAME
+
+
+def test_a_checkpoint_of_the_trainings_own_numbers_decides_nothing(tmp_path):
+    for name, step in (("a", 1), ("b", 2)):
+        write_checkpoint(tmp_path / name, {"global_step": np.int64(step)})
+    part = checkpoint_part(tmp_path / "a", tmp_path / "b", alone=True)
+    assert part.verdict == findings.REPORTED
 
 
 def test_a_variable_that_is_not_a_number_is_told(run, tmp_path):
@@ -386,6 +450,31 @@ def test_reference_runs_give_the_spread(tmp_path):
     assert curve_part(a, c, references).verdict == findings.DIFFERENT
     with pytest.raises(UserError, match="at least two"):
         curve_part(a, b, references[:1])
+
+
+def test_reference_runs_have_to_cover_the_epochs(tmp_path):
+    references = [
+        write_table(tmp_path / "loss+perf_r{}.txt".format(i), noisy(i, epochs=20)) for i in range(3)
+    ]
+    a = write_table(tmp_path / "loss+perf_a.txt", noisy(5))
+    with pytest.raises(UserError, match="epoch"):
+        curve_part(a, a, references)
+
+
+def test_an_offset_of_the_last_epochs_is_found(tmp_path):
+    def table(name, seed, offset):
+        stream = np.random.RandomState(seed)
+        rows = ["epoch\tglobal_step\tlearning_rate\ttest_error"]
+        for epoch in range(1, 301):
+            rate, noise, error = (0.1, 0.03, 0.12) if epoch <= 150 else (0.01, 0.0015, 0.0465)
+            error += stream.normal(0, noise) + (offset if epoch > 150 else 0)
+            rows.append("{}\t{}\t{}\t{:.4f}".format(epoch, 782 * epoch, rate, error))
+        (tmp_path / name).write_text("\n".join(rows))
+        return tmp_path / name
+
+    a = table("loss+perf_a.txt", 0, 0)
+    assert curve_part(a, table("loss+perf_b.txt", 1, 0)).verdict == findings.SAME
+    assert curve_part(a, table("loss+perf_c.txt", 2, 0.015)).verdict == findings.DIFFERENT
 
 
 def test_too_few_epochs_are_not_judged_by_their_spread(tmp_path):
@@ -476,6 +565,29 @@ def test_the_first_layer_that_goes_apart_is_named(dump, tmp_path):
     part = activation_part(dump, spoil_arrays(dump, tmp_path / "b.npz", disturb))
     assert part.verdict == findings.DIFFERENT
     assert part.data["first"] == layers[0]
+
+
+def test_a_gradient_of_rounding_alone_has_no_direction(dump, tmp_path):
+    def noise(seed):
+        def change(arrays):
+            stream = np.random.RandomState(seed)
+            arrays["gradient/nothing"] = stream.normal(0, 1e-9, 30)
+
+        return change
+
+    dumps = [spoil_arrays(dump, tmp_path / "{}.npz".format(i), noise(i)) for i in (0, 1)]
+    part = activation_part(*dumps)
+    assert part.verdict == findings.SAME
+    assert "rounding alone" in " ".join(part.lines)
+
+
+@pytest.mark.parametrize("about", ["[1, 2]", "3", "no json"])
+def test_a_dump_that_is_none_is_refused(dump, tmp_path, about):
+    def spoil(arrays):
+        arrays["about"] = np.array(about)
+
+    with pytest.raises(UserError, match="activations"):
+        activation_part(dump, spoil_arrays(dump, tmp_path / "b.npz", spoil))
 
 
 def test_activations_of_other_weights_are_only_reported(dump, tmp_path):

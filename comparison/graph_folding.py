@@ -1,13 +1,21 @@
 """Arithmetic of constants and shapes: one version does it when it builds a graph, one later."""
 
-import dataclasses
 from typing import Dict, List, Optional, Tuple
 
 from tf_stack import tf
 
 import numpy as np
 
-from comparison.graph_ops import RANDOM, Op, Ops, Output, in_order
+from comparison.graph_ops import (
+    RANDOM,
+    Op,
+    Ops,
+    Output,
+    in_order,
+    read_split_off,
+    shape_of,
+    split_off,
+)
 
 SHAPES_OF = ("Shape", "ShapeN", "Size", "Rank")
 LARGEST_FOLDED = 4096  # elements: a constant that is larger is data, not arithmetic of shapes
@@ -33,12 +41,9 @@ def fold_constants(ops: Ops) -> int:
 
 def _replace(ops: Ops, values: Dict[Output, np.ndarray]) -> None:
     """Let what reads these outputs read constants: one for each, since an op may have several."""
-    for (name, port), value in values.items():
-        constant = "{}:{}".format(name, port)
-        ops[constant] = dataclasses.replace(ops[name], name=constant)
-        ops[constant].become_constant(value)
-    for op in ops.values():
-        op.inputs = [("{}:{}".format(*each), 0) if each in values else each for each in op.inputs]
+    for output, value in values.items():
+        split_off(ops, output).become_constant(value)
+    read_split_off(ops, values)
 
 
 def fold_static_shapes(ops: Ops) -> int:
@@ -59,9 +64,7 @@ def _static_shape_read(ops: Ops, name: str, port: int) -> Optional[Tuple[int, ..
     op = ops.get(name)
     if op is None or op.type not in SHAPES_OF or port >= len(op.inputs):
         return None
-    source, output = op.inputs[port]
-    shapes = ops[source].shapes if source in ops else []
-    shape = shapes[output] if output < len(shapes) else None
+    shape = shape_of(ops, op.inputs[port])
     return None if shape is None or -1 in shape else shape
 
 
@@ -106,9 +109,8 @@ def _build(op: Op, tensors: Dict[str, list]) -> list:
     graph = tf.GraphDef()
     graph.node.extend([node])
     for key, tensor in inputs.items():
-        graph.node.add(op="Placeholder", name=key).attr[
-            "dtype"
-        ].type = tensor.dtype.as_datatype_enum
+        placeholder = graph.node.add(op="Placeholder", name=key)
+        placeholder.attr["dtype"].type = tensor.dtype.as_datatype_enum
         graph.node[0].input.append(key)
     (operation,) = tf.import_graph_def(graph, inputs, return_elements=["op"])
     return list(operation.outputs)

@@ -70,19 +70,19 @@ class Matching:
 
     def __init__(self, a: NormalGraph, b: NormalGraph):
         self._b_of, self._a_of = {}, {}
-        self.users_a, self.users_b = users_of(a), users_of(b)
+        self.users_a, self.users_b = readers_of(a), readers_of(b)
         keys_b = {node.key: node for node in b.nodes}
         for node in a.nodes:
             if node.key in keys_b:
                 self._pair(node, keys_b[node.key])
         self._pair_by(a, b, lambda node: node.type == "VariableV2" and node.name)
         self._pair_by(a, b, uses_of_variables)
-        self._follow_edges(a, b)
+        self._follow_edges()
         self._pair_by(a, b, lambda node: (node.name, node.type))
-        self._follow_edges(a, b)
+        self._follow_edges()
         self._pair_by(a, b, lambda node: node.name, only_between_pairs=True)
         self._pair_replaced(a)
-        self._follow_edges(a, b)
+        self._follow_edges()
 
     def b_of(self, node: Node) -> Optional[Node]:
         """The op of B that `node` of A is."""
@@ -119,7 +119,7 @@ class Matching:
         sources = {source for source, _ in b.inputs}
         return any(self._b_of.get(source) in sources for source, _ in a.inputs)
 
-    def _follow_edges(self, a: NormalGraph, b: NormalGraph) -> None:
+    def _follow_edges(self) -> None:
         """Pair what pairs read in the same place, and what alone reads them in the same way."""
         pending = self.pairs()
         while pending:
@@ -132,14 +132,11 @@ class Matching:
     def _inputs_to_pair(self, a: Node, b: Node) -> List[Tuple[Node, Node]]:
         if len(a.inputs) != len(b.inputs):
             return []
-        left = [
-            ([s for s, _ in a.inputs if s not in self._b_of]),
-            ([s for s, _ in b.inputs if s not in self._a_of]),
+        return [
+            (x, y)
+            for (x, _), (y, _) in zip(a.inputs, b.inputs)
+            if x not in self._b_of and y not in self._a_of and similar(x, y)
         ]
-        in_place = [
-            (x, y) for (x, _), (y, _) in zip(a.inputs, b.inputs) if x in left[0] and y in left[1]
-        ]
-        return [(x, y) for x, y in in_place if similar(x, y)]
 
     def _users_to_pair(self, a: Node, b: Node) -> List[Tuple[Node, Node]]:
         uses = []
@@ -189,7 +186,7 @@ def uses_of_variables(node: Node):
     return node.type, node.part, variables, bool(gradient)
 
 
-def users_of(graph: NormalGraph) -> Dict[Node, List[Node]]:
+def readers_of(graph: NormalGraph) -> Dict[Node, List[Node]]:
     """The ops that read each op, in the order of the computation."""
     users = collections.defaultdict(list)
     for node in graph.nodes:

@@ -15,7 +15,7 @@ from tf_stack import tf
 import numpy as np
 
 from checkpoints import project_name
-from comparison.graph_ops import RANDOM, Op, Ops, in_order, read_ops
+from comparison.graph_ops import RANDOM, Op, Ops, in_order, read_ops, users_of
 from comparison.graph_steps import GRADIENTS, STEPS
 
 
@@ -64,14 +64,14 @@ PARTS = (
 INFERENCE = re.compile(r"(^|/)(tower-pred\S*?|InferenceTower)/")
 
 
-def parts_of(ops: Ops) -> Dict[str, str]:
-    """Which of PARTS each op belongs to.
+def parts_of(ops: Ops, order: List[str]) -> Dict[str, str]:
+    """Which of PARTS each op belongs to; order: names, inputs first.
 
     An op that serves the network is of the network, whatever else reads it.
     """
     parts = {}
     after_gradient = set()
-    for name in in_order(ops):
+    for name in order:
         op = ops[name]
         if any(s in after_gradient or parts.get(s) == "gradient" for s, _ in op.inputs):
             after_gradient.add(name)
@@ -84,11 +84,8 @@ def parts_of(ops: Ops) -> Dict[str, str]:
         elif op.type.startswith("Assign"):
             parts[name] = "moving statistics"
     # What only one of these uses belongs to it; what the network uses, to the network.
-    users = collections.defaultdict(set)
-    for op in ops.values():
-        for source, _ in op.inputs:
-            users[source].add(op.name)
-    for name in reversed(in_order(ops)):
+    users = users_of(ops)
+    for name in reversed(order):
         if name in parts:
             continue
         served = {parts[user] for user in users[name]}
@@ -101,10 +98,11 @@ def parts_of(ops: Ops) -> Dict[str, str]:
 
 def merge_identical(ops: Ops) -> Tuple[List[Node], int]:
     """The distinct computations, and how many ops repeat another's."""
-    parts = parts_of(ops)
+    order = in_order(ops)
+    parts = parts_of(ops, order)
     ambiguous = _ambiguous_placeholders(ops)
     by_key, by_name = {}, {}
-    for name in in_order(ops):
+    for name in order:
         op = ops[name]
         inputs = tuple((by_name[s], port) for s, port in op.inputs if s in by_name)
         node = Node(

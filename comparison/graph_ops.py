@@ -1,7 +1,8 @@
 """The ops of a graph as plain records, which the normalisation changes in place."""
 
+import collections
 import dataclasses
-from typing import Dict, List, Optional, Tuple
+from typing import Container, Dict, List, Optional, Set, Tuple
 
 from tf_stack import tf
 
@@ -64,8 +65,10 @@ def with_shapes(graph: tf.GraphDef) -> tf.GraphDef:
 def _read_op(node: tf.NodeDef) -> Op:
     attributes = {name: plain_attribute(value) for name, value in node.attr.items()}
     shapes = attributes.pop("_output_shapes", ())
-    value = tf.make_ndarray(node.attr["value"].tensor) if node.op == "Const" else None
-    attributes.pop("value" if node.op == "Const" else "", None)
+    value = None
+    if node.op == "Const":
+        value = tf.make_ndarray(node.attr["value"].tensor)
+        del attributes["value"]
     inputs, controls = [], []
     for text in node.input:
         if text.startswith("^"):
@@ -100,6 +103,36 @@ def _plain_part(value, is_type: bool = False) -> object:
     if hasattr(value, "attr"):
         return value.name
     return value
+
+
+def shape_of(ops: Ops, output: Output) -> Optional[Tuple[int, ...]]:
+    """The shape of an output, None where unknown (a dimension: -1)."""
+    name, port = output
+    shapes = ops[name].shapes if name in ops else []
+    return shapes[port] if port < len(shapes) else None
+
+
+def users_of(ops: Ops) -> Dict[str, Set[str]]:
+    """The names of the ops that read each op."""
+    users = collections.defaultdict(set)
+    for op in ops.values():
+        for source, _ in op.inputs:
+            users[source].add(op.name)
+    return users
+
+
+def split_off(ops: Ops, output: Output) -> Op:
+    """A new op, to stand for one output of an op; see :func:`read_split_off`."""
+    source = ops[output[0]]
+    name = "{}:{}".format(*output)
+    ops[name] = dataclasses.replace(source, name=name, shapes=[shape_of(ops, output)])
+    return ops[name]
+
+
+def read_split_off(ops: Ops, outputs: Container[Output]) -> None:
+    """Let what reads these outputs read the ops that stand for them."""
+    for op in ops.values():
+        op.inputs = [("{}:{}".format(*each), 0) if each in outputs else each for each in op.inputs]
 
 
 def in_order(ops: Ops) -> List[str]:

@@ -3,18 +3,25 @@
 A step changes the ops and returns the number of places that it changed.
 """
 
-import collections
 import re
 from typing import Callable
-
-from tf_stack import tf
 
 import numpy as np
 from tensorflow.python.framework import op_def_registry
 
 from checkpoints import project_name
 from comparison.graph_folding import SHAPES_OF, fold_constants
-from comparison.graph_ops import RANDOM, Op, Ops, Output, plain_attribute
+from comparison.graph_ops import (
+    RANDOM,
+    Op,
+    Ops,
+    Output,
+    plain_attribute,
+    read_split_off,
+    shape_of,
+    split_off,
+    users_of,
+)
 
 
 def drop_devices(ops: Ops) -> int:
@@ -38,6 +45,8 @@ def drop_internal_attributes(ops: Ops) -> int:
 INEFFECTIVE_ATTRIBUTES = {
     "shared_name", "container", "debug_name", "allowed_devices", "use_locking", "validate_shape",
     "use_cudnn_on_gpu", "message", "parallel_iterations", "swap_memory", "grad_a", "grad_b",
+    # Types that only one version of an op lets choose: of a batch norm's statistics, of a seed.
+    "U", "Tseed",
 }  # fmt: skip
 
 
@@ -82,9 +91,8 @@ def use_reference_variables(ops: Ops) -> int:
         if op.type == "ReadVariableOp":
             op.become("Identity", op.inputs, T=op.attributes.get("dtype"))
         elif op.type.startswith("Assign") and op.type.endswith("VariableOp"):
-            op.become(
-                op.type[: -len("VariableOp")], op.inputs, T=op.attributes.get("dtype")
-            )  # fmt: skip
+            type_ = op.type[: -len("VariableOp")]
+            op.become(type_, op.inputs, T=op.attributes.get("dtype"))
         elif op.type.startswith("ResourceApply"):
             op.type = op.type[len("Resource") :]
     for op in handles:
@@ -102,7 +110,6 @@ NEWEST_VERSION = {
     "FusedBatchNormGrad": "FusedBatchNormGradV3",
     "FusedBatchNormGradV2": "FusedBatchNormGradV3",
     "Select": "SelectV2",
-    "SparseSoftmaxCrossEntropy": "SparseSoftmaxCrossEntropyWithLogits",
 }
 
 
@@ -112,13 +119,9 @@ def use_newest_op_versions(ops: Ops) -> int:
     for op in ops.values():
         if op.type.startswith("Stateless") and op.type.endswith("V2") and len(op.inputs) == 4:
             found += _take_seed(op, ops)
-        if op.type.startswith("Stateless"):
-            op.attributes.pop("Tseed", None)  # the second version's key has one type
         if op.type in NEWEST_VERSION:
             op.type = NEWEST_VERSION[op.type]
             found += 1
-        if op.type.startswith("FusedBatchNorm"):
-            op.attributes.pop("U", None)  # the first version has no such attribute
     return found
 
 
@@ -165,26 +168,20 @@ def use_placeholders(ops: Ops) -> int:
     sources = {op.name for op in ops.values() if INPUT_PIPELINE.match(op.type)}
     outputs = {each for op in ops.values() for each in op.inputs if each[0] in sources}
     for name, port in sorted(outputs):
-        source = ops[name]
-        types = source.attributes.get("component_types") or source.attributes.get("output_types")
-        shape = source.shapes[port] if port < len(source.shapes) else None
-        placeholder = "{}:{}".format(name, port)
-        ops[placeholder] = Op(
-            placeholder, "Placeholder", [], [],
-            {"dtype": types[port] if types else None, "shape": shape}, [shape], tf.NodeDef(),
-        )  # fmt: skip
-    for op in ops.values():
-        op.inputs = [("{}:{}".format(*each), 0) if each in outputs else each for each in op.inputs]
+        source = ops[name].attributes
+        types = source.get("component_types") or source.get("output_types")
+        placeholder = split_off(ops, (name, port))
+        placeholder.become(
+            "Placeholder", dtype=types[port] if types else None, shape=placeholder.shapes[0]
+        )
+    read_split_off(ops, outputs)
     _drop_with_feeders(ops, lambda op: op.name in sources or PIPELINE.match(op.type))
     return len(outputs)
 
 
 def _drop_with_feeders(ops: Ops, is_dropped) -> int:
     """Drop ops, and all that is there to feed them alone."""
-    users = collections.defaultdict(set)
-    for op in ops.values():
-        for source, _ in op.inputs:
-            users[source].add(op.name)
+    users = users_of(ops)
     gone = {name for name, op in ops.items() if is_dropped(op)}
     pending = list(gone)
     while pending:
@@ -213,9 +210,7 @@ def pass_trivial_sums(ops: Ops) -> int:
             return False
         if op.type == "Sum":
             return operand.value.size == 0
-        source, port = op.inputs[0]
-        shapes = ops[source].shapes if source in ops else []
-        shape = shapes[port] if port < len(shapes) else None
+        shape = shape_of(ops, op.inputs[0])
         return op.type == "Reshape" and shape == tuple(operand.value.tolist())
 
     return _pass(ops, is_trivial)
@@ -240,15 +235,15 @@ def _pass(ops: Ops, is_passed: Callable[[Op], bool]) -> int:
 
 def drop_kept_dimensions(ops: Ops) -> int:
     """Whether a reduction keeps its dimensions is nothing to a reshape that follows."""
-    users = collections.defaultdict(set)
-    for op in ops.values():
-        for source, _ in op.inputs[:1]:
-            users[source].add(op.type)
-        for source, _ in op.inputs[1:]:
-            users[source].add("as an operand")
+    users = users_of(ops)
     found = 0
     for name, op in ops.items():
-        if op.attributes.get("keep_dims") and users[name] == {"Reshape"}:
+        reshapes = [ops[user] for user in users[name]]
+        is_reshaped = reshapes and all(
+            user.type == "Reshape" and user.inputs[0][0] == name != user.inputs[1][0]
+            for user in reshapes
+        )
+        if op.attributes.get("keep_dims") and is_reshaped:
             del op.attributes["keep_dims"]
             op.shapes = [None]
             found += 1

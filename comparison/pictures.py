@@ -9,58 +9,24 @@ import numpy as np
 
 from comparison.activation_diff import Layer
 from comparison.checkpoint_diff import KINDS, Comparison, worst
-from curves import new_figure, plain_logarithmic
+from curves import curves_figure, new_figure, write
 from run_directory import Row
 
-SIDES = (("A", "C0"), ("B", "C1"))
 SHOWN_HISTOGRAMS = 12
 NOTHING = 1e-9  # drawn for a distance of 0 on a logarithmic axis
 
 
 def data_uri(figure) -> str:
     """A figure as the source of an <img>."""
-    import matplotlib
-
     figure.tight_layout()
     stream = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "sparsenet"}):
-        figure.savefig(stream, format="svg", metadata={"Date": None})
+    write(figure, stream, "svg")
     return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def curves(runs: Sequence[List[Row]], references: Sequence[List[Row]]) -> str:
     """Loss and error of both runs over each other; reference runs in grey behind them."""
-    from matplotlib.ticker import MaxNLocator
-
-    figure, axes = new_figure(1, 2, width=10, height=4)
-    for panel, quantity, scale, label in (
-        (axes[0][0], "loss", 1, "cross entropy per image"),
-        (axes[0][1], "error", 100, "error (%)"),
-    ):
-        for rows in references:
-            _line(panel, rows, "test_" + quantity, scale, color="0.75", linewidth=1)
-        for rows, (side, color) in zip(runs, SIDES):
-            for split, style in (("test", "-"), ("train", "--")):
-                _line(
-                    panel, rows, "{}_{}".format(split, quantity), scale, style,
-                    color=color, label="{} {}".format(side, split),
-                    marker="o" if len(rows) < 25 else None, markersize=3,
-                )  # fmt: skip
-        panel.set_yscale("log")
-        plain_logarithmic(panel.yaxis)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        panel.set_xlabel("epoch")
-        panel.set_ylabel(label)
-        panel.grid(True, which="both", alpha=0.25)
-        if panel.get_legend_handles_labels()[0]:
-            panel.legend()
-    return data_uri(figure)
-
-
-def _line(panel, rows: List[Row], column: str, scale: float, style: str = "-", **options) -> None:
-    points = [(row["epoch"], scale * row[column]) for row in rows if column in row]
-    if points:
-        panel.plot(*zip(*points), style, **options)
+    return data_uri(curves_figure(dict(zip("AB", runs)), references))
 
 
 def distances(labels: Sequence[str], found: Sequence, threshold: Optional[float]) -> str:

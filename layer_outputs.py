@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from typing import Dict, Iterable, Optional, Tuple
+from typing import Dict, Iterable, Sequence, Tuple
 
 import tf_stack
 from tf_stack import tf
@@ -13,33 +13,29 @@ from tensorpack import logger
 from tensorpack.tfutils.sessinit import DictRestore
 from tensorpack.tfutils.tower import TowerContext
 
+from run_directory import ABOUT
 from sparsenet_model import CROSS_ENTROPY, SparseNet
 from trained_network import TrainedNetwork
 
-ABOUT = "about"  # the entry of the file that says what the others are
 OUTPUT = "/output"  # what tensorpack calls the output of each of its layers
 
 Arrays = Dict[str, np.ndarray]
 
 
-def layer_outputs(
-    network: TrainedNetwork, images: int, gradients: bool,
-    session_config: Optional[tf.ConfigProto] = None,
-) -> Arrays:  # fmt: skip
-    """Name -> array for the first test images, in the order of the computation.
+def layer_outputs(network: TrainedNetwork, batch: Sequence[np.ndarray], gradients: bool) -> Arrays:
+    """Name -> array for a batch (images, labels), in the order of the computation.
 
     `inference/<layer>` with moving statistics; with `gradients` also `training/<layer>`, of the
     same images in training form, and `gradient/<variable>` of the cost.
     """
     logger.setLevel("ERROR")
-    batch, _ = next(network.data.test_batches(images))
-    arrays = _run(network, batch, "inference", False, session_config)
+    arrays = _run(network, batch, "inference", False)
     if gradients:
-        arrays.update(_run(network, batch, "training", True, session_config))
+        arrays.update(_run(network, batch, "training", True))
     return arrays
 
 
-def _run(network: TrainedNetwork, batch, stage: str, is_training: bool, config) -> Arrays:
+def _run(network: TrainedNetwork, batch, stage: str, is_training: bool) -> Arrays:
     """The outputs of one form of the network; in training form, the gradients too."""
     recipe = network.recipe
     model = SparseNet(
@@ -61,7 +57,7 @@ def _run(network: TrainedNetwork, batch, stage: str, is_training: bool, config) 
             )
         # Dropout masks are a function of the step: the first one's.
         values = list(batch) + [0] * (len(inputs) - len(batch))
-        with tf.Session(config=config) as session:
+        with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             DictRestore(network.weights).init(session)
             results = session.run(list(fetches.values()), dict(zip(inputs, values)))
@@ -76,9 +72,8 @@ def _named_outputs(graph: tf.Graph, stage: str) -> Iterable[Tuple[str, tf.Tensor
     yield "{}/{}".format(stage, CROSS_ENTROPY), graph.get_tensor_by_name(CROSS_ENTROPY + ":0")
 
 
-def save(path: str, arrays: Arrays, network: TrainedNetwork, images: int) -> None:
+def save(path: str, arrays: Arrays, network: TrainedNetwork, batch: Sequence[np.ndarray]) -> None:
     """Write the arrays and what they are of, whole or not at all."""
-    batch, _ = next(network.data.test_batches(images))
     about = {
         "recipe": network.recipe.name,
         "checkpoint": os.path.basename(network.prefix),

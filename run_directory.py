@@ -22,6 +22,7 @@ RECORD = "run.json"
 GRAPH = "graph.pbtxt"
 CURVES = "curves.png"
 STATS = "stats.json"
+ABOUT = "about"  # the entry of a file of activations that says what the others are of
 
 COLUMNS = (
     "epoch",

@@ -21,8 +21,8 @@ from comparison.findings import (
 from comparison.records import flatten, same_value, short
 from comparison.sources import Source
 from errors import UserError
+from run_directory import ABOUT
 
-ABOUT = "about"  # the entry that says what the others are
 ROUNDING = 1e-4  # of the usual size of a stage's arrays, in float32 and sums of many terms
 STAGES = ("inference", "training", "gradient")
 

@@ -39,9 +39,9 @@ def load(args) -> TrainedNetwork:
     run = args.checkpoint
     if not os.path.isdir(run):
         run = os.path.dirname(run) or "."
-    recorded = os.path.isfile(os.path.join(run, RECORD))
-    if recorded:
-        recipe, directory, fake_seed = _recorded(args, run)
+    preprocessing = None
+    if os.path.isfile(os.path.join(run, RECORD)):
+        recipe, directory, fake_seed, preprocessing = _recorded(args, run)
     else:
         recipe, directory, fake_seed = recipe_from(args), args.dataset_dir, None
     import datasets  # TensorFlow takes seconds to start: mistakes in the command are told before
@@ -53,17 +53,13 @@ def load(args) -> TrainedNetwork:
         data = datasets.load(recipe.dataset, directory, not args.no_verify)
     else:
         data = datasets.fake(recipe.dataset, fake_seed)
-    if recorded:
-        preprocessing = read_record(run).get("preprocessing")
-        if not isinstance(preprocessing, dict) or not {"mean", "std"} <= set(preprocessing):
-            raise UserError("{}/{} is not complete: `preprocessing`".format(run, RECORD))
-    else:
+    if preprocessing is None:
         preprocessing = data.preprocessing(recipe.normalize, recipe.border)
     return TrainedNetwork(recipe, prefix, weights, data, preprocessing)
 
 
 def _recorded(args, run: str):
-    """(recipe, folder of the data, seed of random images or None) of the run's own record."""
+    """(recipe, folder of the data, seed of random images or None, preprocessing) of its record."""
     given = _network_flags(args)
     if given:
         raise UserError(
@@ -79,9 +75,12 @@ def _recorded(args, run: str):
                 args.dataset, recipe.dataset, run
             )
         )
+    preprocessing = read_record(run).get("preprocessing")
+    if not isinstance(preprocessing, dict) or not {"mean", "std"} <= set(preprocessing):
+        raise UserError("{}/{} is not complete: `preprocessing`".format(run, RECORD))
     directory = args.dataset_dir or settings.dataset_dir
     is_fake = settings.fake and args.dataset_dir is None
-    return recipe, directory, settings.seed if is_fake else None
+    return recipe, directory, settings.seed if is_fake else None, preprocessing
 
 
 def _network_flags(args) -> list:

@@ -84,23 +84,13 @@ def compare_checkpoint_files(
     ]
     judged = [each for each in comparisons if each.judged_by]
     bad = {each.step: failures(each, thresholds) for each in comparisons}
-    structural = [
-        v
-        for each in comparisons
-        for v in each.variables
-        if v.problem and v.kind in OF_NETWORK and (each.judged_by or "dtype" not in v.problem)
-    ]
-    failed = any(bad[each.step] for each in judged) or bool(structural)
-    verdict = DIFFERENT if failed else SAME if judged else REPORTED
-    values = [v for each in judged for v in each.variables if v.distance and v.kind != "other"]
-    if not failed and not values:
-        verdict = REPORTED
+    structural = [v for each in comparisons for v in misfits(each)]
     lines = []
     for each in comparisons:
         lines += comparison_lines(each, bad[each.step] if each.judged_by else [])
     return Part(
         "checkpoints",
-        verdict,
+        verdict_of(judged, bad, structural),
         headline(comparisons, judged, bad, structural, thresholds),
         "; ".join("step {}: {}".format(each.step, each.judged_by) for each in judged)
         or "judged by nothing: trained weights of two stacks, precisions or seeds always differ",
@@ -110,6 +100,25 @@ def compare_checkpoint_files(
             "failures": {k: [v.name for v in x] for k, x in bad.items()},
         },
     )
+
+
+def misfits(each: Comparison) -> List[Variable]:
+    """The network's variables that are absent on a side, or of another shape.
+
+    Another dtype is one where values are judged: elsewhere it is the other run's precision.
+    """
+    return [
+        v for v in each.variables
+        if v.problem and v.kind in OF_NETWORK and (each.judged_by or "dtype" not in v.problem)
+    ]  # fmt: skip
+
+
+def verdict_of(judged: List[Comparison], bad: dict, structural: List[Variable]) -> str:
+    """DIFFERENT, SAME, or REPORTED where there is no value to judge by."""
+    if structural or any(bad[each.step] for each in judged):
+        return DIFFERENT
+    values = [v for each in judged for v in each.variables if v.distance and v.kind != "other"]
+    return SAME if values else REPORTED
 
 
 def pairs_to_compare(a: Source, b: Source, alone: bool, same_stack: bool):
@@ -175,8 +184,11 @@ def as_real(value: np.ndarray) -> np.ndarray:
 
 
 def histogram(a: np.ndarray, b: np.ndarray, bins: int = 41):
-    """How the differences b - a are distributed; (None, None) where all are 0 or some infinite."""
-    difference = (b.astype(np.float64) - a.astype(np.float64)).ravel()
+    """How the differences b - a are distributed; (None, None) where all are 0 or some infinite.
+
+    a, b: float64, of one shape
+    """
+    difference = (b - a).ravel()
     largest = np.abs(difference).max() if difference.size else 0.0
     if not np.isfinite(largest) or largest == 0:
         return None, None

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import statistics
-from typing import List, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from scipy import stats
@@ -45,36 +45,22 @@ def compare_curve_files(
         if source.curves is None:
             return absent("curves", "no loss+perf_*.txt or stats.json in {}".format(source.path))
     runs = [read_curves(source.curves) for source in (a, b)]
-    spread_of = [read_curves(source.curves) for source in references if source.curves]
-    if references and len(spread_of) < 2:
-        raise UserError(
-            "--reference {}; accepted: at least two runs of one platform, their spread is "
-            "asked for".format(" ".join(source.path for source in references))
-        )
-    common = [align(rows, set.intersection(*({r["epoch"] for r in x} for x in runs)))
-              for rows in runs]  # fmt: skip
-    if not common[0]:
+    spread_of = read_references(references)
+    epochs = set.intersection(*({row["epoch"] for row in rows} for rows in runs))
+    if not epochs:
         return absent("curves", "no epoch that both have")
+    common = [[row for row in rows if row["epoch"] in epochs] for rows in runs]
     images, stated = _test_images(a, b, test_images)
     schedule = schedule_differences(*common)
     checks = curve_checks(common, spread_of, thresholds.sigmas, images)
     failed = [check for check in checks if not check.holds]
-    enough = len(common[0]) >= ENOUGH_EPOCHS or bool(spread_of)
-    verdict = DIFFERENT if schedule or (failed and enough) else SAME
-    if failed and not enough and not schedule:
-        verdict = REPORTED
+    enough = len(epochs) >= ENOUGH_EPOCHS or bool(spread_of)
     speeds = speed_ratios(*runs)
     return Part(
         "curves",
-        verdict,
+        verdict_of(schedule, failed, enough),
         _headline(common, schedule, checks, failed, enough),
-        "{:g} standard deviations of the difference of two runs; {}; {}".format(
-            thresholds.sigmas,
-            "spread of {}".format(plural(len(spread_of), "reference run"))
-            if spread_of
-            else "spread from epoch to epoch",
-            stated,
-        ),
+        judged_by(thresholds.sigmas, len(spread_of), stated),
         schedule
         + [check_text(check) for check in failed]
         + [check_text(check) for check in checks if check.holds]
@@ -90,9 +76,34 @@ def compare_curve_files(
     )
 
 
-def align(rows: List[Row], epochs: set) -> List[Row]:
-    """The rows of these epochs."""
-    return [row for row in rows if row["epoch"] in epochs]
+def read_references(references: Sequence[Source]) -> List[List[Row]]:
+    """The tables of --reference: none, or at least two."""
+    found = [read_curves(source.curves) for source in references if source.curves]
+    if references and len(found) < 2:
+        raise UserError(
+            "--reference {}; accepted: at least two runs of one platform, their spread is "
+            "asked for".format(" ".join(source.path for source in references))
+        )
+    return found
+
+
+def verdict_of(schedule: List[str], failed: List[Check], enough: bool) -> str:
+    """DIFFERENT, SAME, or REPORTED where a figure is off and too few epochs tell the spread."""
+    if schedule:
+        return DIFFERENT
+    if not failed:
+        return SAME
+    return DIFFERENT if enough else REPORTED
+
+
+def judged_by(sigmas: float, references: int, images: str) -> str:
+    """The rule in words."""
+    spread = "spread from epoch to epoch"
+    if references:
+        spread = "spread of {}".format(plural(references, "reference run"))
+    return "{:g} standard deviations of the difference of two runs; {}; {}".format(
+        sigmas, spread, images
+    )
 
 
 def _test_images(a: Source, b: Source, given: Optional[int]) -> Tuple[int, str]:
@@ -125,6 +136,18 @@ def schedule_differences(a: List[Row], b: List[Row]) -> List[str]:
     return found
 
 
+class Pair(NamedTuple):
+    """A curve of both runs: its values [2, epochs] at these epochs."""
+
+    name: str
+    epochs: List[float]
+    series: np.ndarray
+
+    def last(self, count: int) -> "Pair":
+        """The last epochs of it."""
+        return Pair(self.name, self.epochs[-count:], self.series[:, -count:])
+
+
 def curve_checks(common, references: List[List[Row]], sigmas: float, images: int) -> List[Check]:
     """The distance of each curve and, of the test error, what the late epochs say."""
     checks = []
@@ -132,28 +155,20 @@ def curve_checks(common, references: List[List[Row]], sigmas: float, images: int
         both = [(x, y) for x, y in zip(*common) if name in x and name in y]
         if not both:
             continue
-        epochs = [x["epoch"] for x, _ in both]
-        series = np.array([(x[name], y[name]) for x, y in both], float).T
-        late = _late([x for x, _ in both])
-
-        def noise_of(last, name=name, epochs=epochs, series=series):
-            if references:
-                return _noise_of_references(name, references, images, epochs[-last:])
-            return _noise(series[:, -last:], name, images)
-
+        pair = Pair(name, [x["epoch"] for x, _ in both],
+                    np.array([(x[name], y[name]) for x, y in both], float).T)  # fmt: skip
         if name == "test_error":
+            late = _late([x for x, _ in both])
             # Fewer epochs than give a spread: what the number of test images allows.
-            noise = noise_of(late) or Noise(0.0, 1000, "binomial alone", binomial(series, images))
-            checks += _late_checks(series, late, noise, sigmas)
-        noise = noise_of(len(epochs))
+            noise = noise_of(pair.last(late), references, images) or Noise(
+                0.0, 1000, "binomial alone", binomial(pair.series, images)
+            )
+            checks += _late_checks(pair.series, late, noise, sigmas)
+        noise = noise_of(pair, references, images)
         if noise is not None:
-            apart = float(np.median(np.abs(series[0] - series[1])))
-            checks.append(
-                Check(
-                    name + ", median distance over the epochs", apart,
-                    noise.tolerance(sigmas), noise.words,
-                )
-            )  # fmt: skip
+            apart = float(np.median(np.abs(pair.series[0] - pair.series[1])))
+            what = name + ", median distance over the epochs"
+            checks.append(Check(what, apart, noise.tolerance(sigmas), noise.words))
     return checks
 
 
@@ -191,6 +206,13 @@ class Noise:
         share = 1.0 if epochs < 3 else math.pi / 2 / epochs
         deviation = math.hypot(self.spread * math.sqrt(share), self.sampling)
         return float(stats.t.isf(stats.norm.sf(sigmas), self.degrees)) * deviation
+
+
+def noise_of(pair: Pair, references: List[List[Row]], images: int) -> Optional[Noise]:
+    """By how much the pair would differ if both did the same; None where nothing tells."""
+    if references:
+        return _noise_of_references(pair.name, references, images, pair.epochs)
+    return _noise(pair.series, pair.name, images)
 
 
 def _noise(series, name: str, images: int) -> Optional[Noise]:

@@ -1,6 +1,6 @@
 """Two graphs, as a part of the comparison."""
 
-from typing import List
+from typing import Dict, List, Tuple
 
 from comparison.findings import DIFFERENT, SAME, Part, absent, count_words
 from comparison.graph_matching import Difference, compare_graphs
@@ -19,39 +19,23 @@ def compare_graph_files(a: Source, b: Source) -> Part:
     # A side without the test's tower, or without training, is compared in what it has.
     one_sided = {part for part, sizes in result.sizes.items() if 0 in sizes and any(sizes)}
     compared = [each for each in result.differences if each.part not in one_sided]
-    shared = [each for each in compared if each.decides]
-    looking_on = len(compared) - len(shared)
-    applied = {
-        reason: (graphs[0].applied[reason], graphs[1].applied[reason])
-        for reason in graphs[0].applied
-    }
-    applied["sums and products with their terms in another order"] = (
-        result.reordered, result.reordered,
-    )  # fmt: skip
-    headline = (
-        "isomorphic: {:,} distinct ops each".format(len(graphs[0].nodes))
-        if not result.differences
-        else "the same in what both have"
-        if not shared
-        else "{}; first: {}".format(counts_text(shared), difference_text(shared[0]))
-    )
-    lines = [difference_text(each) for each in shared]
-    if looking_on:
-        lines.append("({} more that only look on, as summaries do)".format(looking_on))
+    deciding = [each for each in compared if each.decides]
+    lines = [difference_text(each) for each in deciding]
+    if len(compared) > len(deciding):
+        more = len(compared) - len(deciding)
+        lines.append("({} more that only look on, as summaries do)".format(more))
     lines += [
         "{}: only in {}".format(part, "A" if result.sizes[part][0] else "B")
         for part in sorted(one_sided)
     ]
-    passed_over = [
-        "{} {:,} | {:,}".format(reason, *found) for reason, found in applied.items() if any(found)
-    ]
+    applied = normalizations(graphs, result)
     return Part(
         "graph",
-        DIFFERENT if shared else SAME,
-        headline,
+        DIFFERENT if deciding else SAME,
+        headline(graphs, result, deciding),
         "isomorphic up to the normalisations that are counted",
         lines=lines,
-        always=["passed over, in A | in B: {}".format("; ".join(passed_over) or "nothing")],
+        always=[passed_over_text(applied)],
         data={
             "files": [a.graph, b.graph],
             "sizes": result.sizes,
@@ -60,6 +44,32 @@ def compare_graph_files(a: Source, b: Source) -> Part:
             "one_sided": sorted(one_sided),
         },
     )
+
+
+def normalizations(graphs, result) -> Dict[str, Tuple[int, int]]:
+    """Reason -> how often it was applied in A and in B."""
+    applied = {
+        reason: (graphs[0].applied[reason], graphs[1].applied[reason])
+        for reason in graphs[0].applied
+    }
+    reordered = (result.reordered, result.reordered)
+    applied["sums and products with their terms in another order"] = reordered
+    return applied
+
+
+def headline(graphs, result, deciding: List[Difference]) -> str:
+    """The finding in one line, the first difference behind the counts."""
+    if deciding:
+        return "{}; first: {}".format(counts_text(deciding), difference_text(deciding[0]))
+    if result.differences:
+        return "the same in what both have"
+    return "isomorphic: {:,} distinct ops each".format(len(graphs[0].nodes))
+
+
+def passed_over_text(applied: Dict[str, Tuple[int, int]]) -> str:
+    """Every normalisation that was applied, counted."""
+    found = ["{} {:,} | {:,}".format(k, *counts) for k, counts in applied.items() if any(counts)]
+    return "passed over, in A | in B: {}".format("; ".join(found) or "nothing")
 
 
 def counts_text(differences: List[Difference]) -> str:

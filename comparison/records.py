@@ -27,8 +27,8 @@ GROUPS = [
     (r"commit$|format$", "code", False),
     (r"versions\.", "versions", False),
     (r"recipe\.", "recipe's name", False),
-    (r"", "other", False),
-    (r"command|started$|settings\.", "paths and times", False),
+    (r"(?!command|started$|settings\.)", "other", False),
+    (r"", "paths and times", False),
 ]
 
 
@@ -85,8 +85,7 @@ def differing_fields(a: dict, b: dict) -> List[Field]:
 
 
 def _rank(name: str) -> int:
-    ranks = [i for i, (pattern, _, _) in enumerate(GROUPS) if pattern and re.match(pattern, name)]
-    return ranks[0] if ranks else [pattern for pattern, _, _ in GROUPS].index("")
+    return next(i for i, (pattern, _, _) in enumerate(GROUPS) if re.match(pattern, name))
 
 
 def flatten(record, prefix: str = "") -> dict:

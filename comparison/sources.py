@@ -2,7 +2,6 @@
 
 import dataclasses
 import glob
-import json
 import os
 import re
 from typing import Dict, Optional
@@ -79,7 +78,7 @@ def _file(path: str) -> Source:
         return Source(path, activations=path)
     if name.endswith((".pbtxt", ".pb", ".meta")):
         return Source(path, graph=path)
-    if name.endswith(".json") and _holds_record(path):
+    if name == RECORD:
         return Source(path, read_record(os.path.dirname(path) or "."))
     if name.endswith((".txt", ".log", ".json", ".tsv", ".csv")):
         return Source(path, curves=path)
@@ -95,13 +94,3 @@ def step_of(prefix: str) -> int:
 def _record_beside(prefix: str) -> Optional[dict]:
     directory = os.path.dirname(prefix) or "."
     return read_record(directory) if os.path.isfile(os.path.join(directory, RECORD)) else None
-
-
-def _holds_record(path: str) -> bool:
-    if os.path.basename(path) != RECORD:
-        return False
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return isinstance(json.load(stream), dict)
-    except (OSError, ValueError):
-        return False

@@ -157,6 +157,24 @@ def directory_name(text: str) -> str:
     return text
 
 
+def new_file(*endings: str) -> Callable[[str], str]:
+    """A path to write to: in a folder that exists, with one of `endings` if any are given."""
+
+    def convert(text):
+        if endings and not text.endswith(endings):
+            accepted = " or ".join(endings)
+            raise argparse.ArgumentTypeError(
+                "{!r}; accepted: a name that ends in {}".format(text, accepted)
+            )
+        if not os.path.isdir(os.path.dirname(os.path.abspath(text))):
+            raise argparse.ArgumentTypeError("{!r}: its folder does not exist".format(text))
+        if os.path.isdir(text):
+            raise argparse.ArgumentTypeError("{!r}; accepted: the name of a file".format(text))
+        return text
+
+    return convert
+
+
 share = number("at least 0 and below 1", lambda value: 0 <= value < 1)
 compression = number("0 or 1 for none, or a share between", lambda value: 0 <= value <= 1)
 LARGEST = 1e38  # what float32 holds

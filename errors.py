@@ -7,7 +7,7 @@ line on stderr, `error: ...`, and exit code 2, whatever raised it.
 import contextlib
 import os
 import sys
-from typing import Callable
+from typing import Callable, Optional
 
 EXIT_FAILED = 1  # the work itself failed, e.g. the loss became NaN
 EXIT_MISUSE = 2  # the command or its input is wrong; nothing was written
@@ -29,15 +29,15 @@ def require(condition: bool, field: str, value: object, accepted: str) -> None:
         raise UserError("`{}` is {}; accepted: {}".format(field, shown, accepted))
 
 
-def exit_code_of(command: Callable[[], None]) -> int:
-    """Run `command` and turn what it raises into one line on stderr and an exit code."""
+def exit_code_of(command: Callable[[], Optional[int]]) -> int:
+    """The exit code that `command` returns, None for 0; what it raises, as a line on stderr."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         # A path that the terminal can't show is shown escaped.
         getattr(sys, name).reconfigure(errors="backslashreplace")
     try:
-        command()
+        return command() or 0
     except UserError as error:
         return _report(error, EXIT_MISUSE)
     except RunFailed as error:
@@ -55,7 +55,6 @@ def exit_code_of(command: Callable[[], None]) -> int:
         return _report("out of memory: {}".format(error), EXIT_FAILED)
     except OSError as error:
         return _report(error, EXIT_FAILED)
-    return 0
 
 
 def _report(message: object, code: int) -> int:

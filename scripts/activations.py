@@ -4,11 +4,10 @@ python scripts/activations.py RUN_OR_CHECKPOINT --images 8 --out activations.npz
 """
 
 import _checkout  # noqa: F401, I001
-import os
 import sys
 
 import trained_network
-from command_line import Parser, whole
+from command_line import Parser, new_file, whole
 from errors import UserError, exit_code_of
 
 
@@ -22,7 +21,9 @@ def parser() -> Parser:
     trained_network.add_flags(parser)
     dump = parser.add_argument_group("dump")
     dump.add_argument("--images", type=whole(1), metavar="N", default=8, help="how many [8]")
-    dump.add_argument("--out", metavar="FILE.npz", required=True, help="where to")
+    dump.add_argument(
+        "--out", type=new_file(".npz"), metavar="FILE.npz", required=True, help="where to"
+    )
     dump.add_argument(
         "--gradients", action="store_true",
         help="also the outputs in training form, and the gradients of the step",
@@ -32,10 +33,6 @@ def parser() -> Parser:
 
 def main() -> None:
     args = parser().parse_args()
-    if not args.out.endswith(".npz"):
-        raise UserError("--out {}; accepted: a name that ends in .npz".format(args.out))
-    if not os.path.isdir(os.path.dirname(os.path.abspath(args.out))):
-        raise UserError("--out {}: its folder does not exist".format(args.out))
     network = trained_network.load(args)
     if args.images > len(network.data.test.labels):
         raise UserError(
@@ -45,8 +42,9 @@ def main() -> None:
         )
     import layer_outputs
 
-    arrays = layer_outputs.layer_outputs(network, args.images, args.gradients)
-    layer_outputs.save(args.out, arrays, network, args.images)
+    batch, _ = next(network.data.test_batches(args.images))
+    arrays = layer_outputs.layer_outputs(network, batch, args.gradients)
+    layer_outputs.save(args.out, arrays, network, batch)
     print("{}: {} arrays of {}".format(args.out, len(arrays), network.prefix))
 
 

@@ -9,10 +9,9 @@ different, 2: nothing to decide by.
 
 import _checkout  # noqa: F401, I001
 import json
-import os
 import sys
 
-from command_line import Parser, number, positive, whole
+from command_line import Parser, new_file, number, positive, whole
 from errors import EXIT_FAILED, UserError, exit_code_of
 
 
@@ -26,8 +25,12 @@ def parser() -> Parser:
     )
     parser.add_argument("a", metavar="RUN_A")
     parser.add_argument("b", metavar="RUN_B")
-    parser.add_argument("--html", metavar="FILE", help="write a report that stands by itself")
-    parser.add_argument("--json", metavar="FILE", help="write everything that was found")
+    parser.add_argument(
+        "--html", type=new_file(), metavar="FILE", help="write a report that stands by itself"
+    )
+    parser.add_argument(
+        "--json", type=new_file(), metavar="FILE", help="write everything that was found"
+    )
     parser.add_argument(
         "--reference", metavar="RUN", nargs="+", default=[],
         help="runs of one platform, whose spread the curves are held against",
@@ -67,11 +70,6 @@ def main() -> int:
             "this is Python {}.{}; accepted: 3.10 to 3.13, the comparison runs on the modern stack "
             "and reads what either stack wrote".format(*sys.version_info[:2])
         )
-    for flag, path in (("html", args.html), ("json", args.json)):
-        if path and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-            raise UserError("--{} {}: its folder does not exist".format(flag, path))
-        if path and os.path.isdir(path):
-            raise UserError("--{} {}; accepted: the name of a file".format(flag, path))
     from comparison import findings, sources
 
     a, b, *references = [sources.find(path) for path in [args.a, args.b] + args.reference]
@@ -100,6 +98,7 @@ def compare(a, b, references, thresholds, args) -> list:
     from comparison.activation_diff import compare_activation_files
     from comparison.checkpoint_diff import compare_checkpoint_files
     from comparison.curves_diff import compare_curve_files
+    from comparison.findings import ABSENT
     from comparison.graph_diff import compare_graph_files
     from comparison.records import compare_records
 
@@ -109,7 +108,7 @@ def compare(a, b, references, thresholds, args) -> list:
         compare_curve_files(a, b, references, thresholds, args.test_images),
         compare_activation_files(a, b, thresholds),
     ]
-    alone = all(part.verdict == "not compared" for part in others)
+    alone = all(part.verdict == ABSENT for part in others)
     others.insert(
         2, compare_checkpoint_files(a, b, thresholds, alone=alone, same_stack=args.same_stack)
     )
@@ -141,6 +140,4 @@ def write(path: str, text: str) -> None:
 
 
 if __name__ == "__main__":
-    codes = []
-    code = exit_code_of(lambda: codes.append(main()))
-    sys.exit(code or codes[0])
+    sys.exit(exit_code_of(main))

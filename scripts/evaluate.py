@@ -6,12 +6,11 @@ python scripts/evaluate.py CHECKPOINT --recipe ascend --depth 12 --growth_rate 8
 """
 
 import _checkout  # noqa: F401, I001
-import os
 import sys
 
 import trained_network
-from command_line import Parser, whole
-from errors import UserError, exit_code_of
+from command_line import Parser, new_file, whole
+from errors import exit_code_of
 
 
 def parser() -> Parser:
@@ -22,16 +21,14 @@ def parser() -> Parser:
     trained_network.add_flags(parser)
     evaluation = parser.add_argument_group("evaluation")
     evaluation.add_argument("--batch_size", type=whole(1), metavar="N", default=100, help="[100]")
-    evaluation.add_argument("--logits", metavar="FILE.npz", help="keep logits and labels there")
+    evaluation.add_argument(
+        "--logits", type=new_file(".npz"), metavar="FILE.npz", help="keep logits and labels there"
+    )
     return parser
 
 
 def main() -> None:
     args = parser().parse_args()
-    if args.logits and not args.logits.endswith(".npz"):
-        raise UserError("--logits {}; accepted: a name that ends in .npz".format(args.logits))
-    if args.logits and not os.path.isdir(os.path.dirname(os.path.abspath(args.logits))):
-        raise UserError("--logits {}: its folder does not exist".format(args.logits))
     network = trained_network.load(args)
     from evaluation import evaluate
 

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import NamedTuple
 
-from command_line import Parser, whole
+from command_line import Parser, new_file, whole
 from curves import new_figure, plain_logarithmic, plot_curves, save
 from errors import UserError, exit_code_of
 from label_placement import Label, place_labels
@@ -271,15 +271,6 @@ def plot_runs(directories, path) -> None:
     plot_curves(runs, title, path)
 
 
-def picture(text: str) -> str:
-    """A path that ends in .png or .svg."""
-    import argparse
-
-    if not text.endswith((".png", ".svg")):
-        raise argparse.ArgumentTypeError("{!r}; accepted: a name in .png or .svg".format(text))
-    return text
-
-
 def parser() -> Parser:
     """The command line."""
     parser = Parser(description="Pictures of networks and runs.")
@@ -293,7 +284,9 @@ def parser() -> Parser:
     kind = kinds.add_parser("curves", help="loss and error of runs, by epoch")
     kind.add_argument("runs", nargs="+", metavar="RUN_DIR")
     for each in kinds.choices.values():
-        each.add_argument("-o", "--out", type=picture, required=True, metavar="FILE")
+        each.add_argument(
+            "-o", "--out", type=new_file(".png", ".svg"), required=True, metavar="FILE"
+        )
     return parser
 
 
@@ -301,9 +294,6 @@ def main() -> None:
     args = parser().parse_args()
     if args.kind is None:
         raise UserError("KIND is missing; accepted: connections, efficiency, growth, curves")
-    folder = os.path.dirname(os.path.abspath(args.out))
-    if not os.path.isdir(folder):
-        raise UserError("--out {}: its folder does not exist".format(args.out))
     if args.kind == "connections":
         plot_connections(args.recipes, args.layers, args.matrix, args.out)
     elif args.kind == "efficiency":

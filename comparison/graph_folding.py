@@ -1,5 +1,6 @@
 """Arithmetic of constants and shapes: one version does it when it builds a graph, one later."""
 
+import contextlib
 from typing import Dict, List, Optional, Tuple
 
 from tf_stack import tf
@@ -11,10 +12,12 @@ from comparison.graph_ops import (
     Op,
     Ops,
     Output,
+    drop_with_feeders,
     in_order,
     read_split_off,
     shape_of,
     split_off,
+    users_of,
 )
 
 SHAPES_OF = ("Shape", "ShapeN", "Size", "Rank")
@@ -36,6 +39,8 @@ def fold_constants(ops: Ops) -> int:
     }
     values = _run(ops, foldable, sorted(results))
     _replace(ops, values)
+    folded = {name for name, _ in values} - set(users_of(ops))
+    drop_with_feeders(ops, lambda op: op.name in folded)
     return found + len(values)
 
 
@@ -83,18 +88,20 @@ def _constant_ops(ops: Ops) -> List[str]:
 
 
 def _run(ops: Ops, foldable: List[str], results: List[Output]) -> Dict[Output, np.ndarray]:
-    """The values of ops that depend on constants alone; none where this TensorFlow lacks an op."""
+    """The values of ops that depend on constants alone; not of those that TensorFlow can't run."""
     graph = tf.Graph()
     tensors = {}
-    try:
-        with graph.as_default(), tf.device("/cpu:0"):
-            for name in foldable:
+    with graph.as_default(), tf.device("/cpu:0"):
+        for name in foldable:
+            # An op of another platform or version stays as it is, and what depends on it.
+            with contextlib.suppress(ValueError, TypeError, KeyError, tf.errors.OpError):
                 tensors[name] = _build(ops[name], tensors)
-        wanted = {(name, port): tensors[name][port] for name, port in results}
-        with tf.Session(graph=graph, config=tf.ConfigProto(device_count={"GPU": 0})) as session:
-            return session.run(wanted) if wanted else {}
-    except (ValueError, TypeError, KeyError, tf.errors.OpError):
-        return {}
+    values = {}
+    with tf.Session(graph=graph, config=tf.ConfigProto(device_count={"GPU": 0})) as session:
+        for name, port in results:
+            with contextlib.suppress(KeyError, tf.errors.OpError):
+                values[name, port] = session.run(tensors[name][port])
+    return values
 
 
 def _build(op: Op, tensors: Dict[str, list]) -> list:

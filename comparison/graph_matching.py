@@ -12,7 +12,8 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 
 from comparison.graph_normal_form import COMMUTATIVE, PARTS, Node, NormalGraph
-from comparison.graph_steps import GRADIENTS, changes_state
+from comparison.graph_ops import changes_state
+from comparison.graph_steps import GRADIENTS, default_attributes
 
 SHOWN_VALUES = 4
 
@@ -203,9 +204,11 @@ def _changed(graph_a: NormalGraph, matching: Matching) -> List[Tuple[int, Differ
     found = []
     for place, a in enumerate(graph_a.nodes):
         b = matching.b_of(a)
-        if b is None or a.key == b.key:
+        if b is None:
             continue
-        details = _own_changes(a, b) + _input_changes(a, b, matching)
+        details = _run_changes(a, b)
+        if a.key != b.key:
+            details += _own_changes(a, b) + _input_changes(a, b, matching)
         if details:
             difference = Difference(
                 "changed", a.part, _either(a.type, b.type), _either(a.name, b.name),
@@ -219,6 +222,13 @@ def _either(a: str, b: str) -> str:
     return a if a == b else "{} -> {}".format(a, b)
 
 
+def _run_changes(a: Node, b: Node) -> List[str]:
+    """An update of a moving statistic that a step runs in one graph only."""
+    if a.part != "moving statistics" or not changes_state(a) or a.is_run == b.is_run:
+        return []
+    return ["nothing runs it in {}".format("B" if a.is_run else "A")]
+
+
 def _own_changes(a: Node, b: Node) -> List[str]:
     details = []
     if a.type != b.type:
@@ -226,7 +236,10 @@ def _own_changes(a: Node, b: Node) -> List[str]:
     if a.type == "VariableV2" and a.name != b.name:
         details.append("another name, by which checkpoints know it")
     for name in sorted(set(a.attributes) | set(b.attributes)):
-        values = [node.attributes.get(name, "default") for node in (a, b)]
+        values = [
+            node.attributes.get(name, default_attributes(node.type).get(name, "absent"))
+            for node in (a, b)
+        ]
         if values[0] != values[1]:
             details.append("{} {} -> {}".format(name, *map(_shown, values)))
     return details
@@ -253,14 +266,19 @@ def _input_changes(a: Node, b: Node, matching: Matching) -> List[str]:
     gone, new = (before - after).elements(), (after - before).elements()
     if before == after:
         return ["reads other outputs of the same ops"]
-    text = "reads {} instead of {}".format(reads_text(new), reads_text(gone))
+    gone, new = list(gone), list(new)
+    texts = reads_text(new), reads_text(gone)
+    if texts[0] == texts[1]:  # one does for training and inference what are two in the other
+        texts = reads_text(new, last=True), reads_text(gone, last=True)
+    text = "reads {} instead of {}".format(*texts)
     kept = list((before & after).elements())
     return ["{} (beside {})".format(text, reads_text(kept)) if kept else text]
 
 
-def reads_text(nodes) -> str:
-    """Names of ops, values of constants."""
-    texts = [value_text(node) if node.type == "Const" else node.name for node in nodes]
+def reads_text(nodes, last: bool = False) -> str:
+    """Names of ops, the last of each if asked for; values of constants."""
+    place = -1 if last else 0
+    texts = [value_text(node) if node.type == "Const" else node.names[place] for node in nodes]
     return ", ".join(texts) or "nothing"
 
 

@@ -8,7 +8,7 @@ import collections
 import dataclasses
 import hashlib
 import re
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Set, Tuple
 
 from tf_stack import tf
 
@@ -24,6 +24,7 @@ class Node:
     """A distinct computation: `key` is equal for equal ones, whatever the names.
 
     names: of the ops that do it, training before inference; part: see PARTS
+    is_run: whether a training step, or a group of ops, has it done
     """
 
     key: bytes
@@ -34,6 +35,7 @@ class Node:
     value: Optional[np.ndarray]
     names: List[str]
     part: str
+    is_run: bool
 
     @property
     def name(self) -> str:
@@ -52,8 +54,9 @@ class NormalGraph:
 def normal_form(graph: tf.GraphDef) -> NormalGraph:
     """The distinct computations of a graph, and what was passed over to get there."""
     ops = read_ops(graph)
+    run = run_by_others(ops)
     applied = {reason: step(ops) for reason, step in STEPS}
-    nodes, merged = merge_identical(ops)
+    nodes, merged = merge_identical(ops, run)
     applied["ops that repeat the computation of another one"] = merged
     return NormalGraph(nodes, applied)
 
@@ -96,7 +99,34 @@ def parts_of(ops: Ops, order: List[str]) -> Dict[str, str]:
     return parts
 
 
-def merge_identical(ops: Ops) -> Tuple[List[Node], int]:
+def run_by_others(ops: Ops) -> Set[str]:
+    """The ops that a training step has done, or a group of ops: the rest waits to be fetched.
+
+    Such as updates of moving statistics that nobody runs: no result tells.
+    """
+    reads = {op.name: [s for s, _ in op.inputs] + op.controls for op in ops.values()}
+    readers = collections.defaultdict(list)
+    for name, sources in reads.items():
+        for source in sources:
+            readers[source].append(name)
+    steps = _reached([name for name, op in ops.items() if op.type.startswith("Apply")
+                      or op.type.startswith("ResourceApply")], readers)  # fmt: skip
+    groups = [name for name, op in ops.items() if op.type == "NoOp"]
+    return _reached(list(steps) + groups, reads)
+
+
+def _reached(start: List[str], edges) -> Set[str]:
+    """All that edges lead to from some names, with these."""
+    pending, seen = list(start), set(start)
+    while pending:
+        for name in edges.get(pending.pop(), ()):
+            if name not in seen:
+                seen.add(name)
+                pending.append(name)
+    return seen
+
+
+def merge_identical(ops: Ops, run: Set[str]) -> Tuple[List[Node], int]:
     """The distinct computations, and how many ops repeat another's."""
     order = in_order(ops)
     parts = parts_of(ops, order)
@@ -107,11 +137,12 @@ def merge_identical(ops: Ops) -> Tuple[List[Node], int]:
         inputs = tuple((by_name[s], port) for s, port in op.inputs if s in by_name)
         node = Node(
             _key(op, inputs, ambiguous), op.type, inputs, op.attributes, op.shapes, op.value,
-            [project_name(name)], parts[name],
+            [project_name(name)], parts[name], name in run,
         )  # fmt: skip
         by_name[name] = same = by_key.setdefault(node.key, node)
         if same is not node:
             same.names.append(node.name)
+            same.is_run |= node.is_run
             same.part = min(same.part, node.part, key=PARTS.index)
     for node in by_key.values():
         node.names.sort(key=lambda name: bool(INFERENCE.search(name)))

@@ -2,7 +2,8 @@
 
 import collections
 import dataclasses
-from typing import Container, Dict, List, Optional, Set, Tuple
+import hashlib
+from typing import Callable, Container, Dict, List, Optional, Set, Tuple
 
 from tf_stack import tf
 
@@ -48,7 +49,8 @@ def read_ops(graph: tf.GraphDef) -> Ops:
     """The ops of a graph by name."""
     if not any("_output_shapes" in node.attr for node in graph.node):
         graph = with_shapes(graph)
-    return {node.name: _read_op(node) for node in graph.node}
+    functions = _digests_of_functions(graph)
+    return {node.name: _read_op(node, functions) for node in graph.node}
 
 
 def with_shapes(graph: tf.GraphDef) -> tf.GraphDef:
@@ -56,14 +58,62 @@ def with_shapes(graph: tf.GraphDef) -> tf.GraphDef:
     loaded = tf.Graph()
     try:
         with loaded.as_default():
-            tf.import_graph_def(graph, name="")
+            tf.import_graph_def(_without_queues(graph), name="")
     except (ValueError, tf.errors.OpError):  # ops of another platform or version
         return graph
-    return loaded.as_graph_def(add_shapes=True)
+    found = {node.name: node.attr for node in loaded.as_graph_def(add_shapes=True).node}
+    result = tf.GraphDef()
+    result.CopyFrom(graph)
+    for node in result.node:
+        if "_output_shapes" in found[node.name]:
+            node.attr["_output_shapes"].CopyFrom(found[node.name]["_output_shapes"])
+    return result
 
 
-def _read_op(node: tf.NodeDef) -> Op:
-    attributes = {name: plain_attribute(value) for name, value in node.attr.items()}
+def _without_queues(graph: tf.GraphDef) -> tf.GraphDef:
+    """`graph` with what goes into a queue handed on to what comes out: a queue tells no shapes."""
+    result = tf.GraphDef()
+    result.CopyFrom(graph)
+    enqueued = {
+        node.input[0]: node for node in result.node
+        if node.op in ("QueueEnqueue", "QueueEnqueueV2")
+    }  # fmt: skip
+    for node in result.node:
+        if node.op in ("QueueDequeue", "QueueDequeueV2") and node.input[0] in enqueued:
+            source = enqueued[node.input[0]]
+            types = source.attr["Tcomponents"]
+            node.op, node.input[:] = "IdentityN", source.input[1:]
+            node.attr.clear()
+            node.attr["T"].CopyFrom(types)
+    return result
+
+
+def _digests_of_functions(graph: tf.GraphDef) -> Dict[str, str]:
+    """Name -> digest of the body, for the functions in a graph's library."""
+    return {
+        each.signature.name: hashlib.blake2b(
+            repr(
+                [(node.op, list(node.input), _attributes(node, {})) for node in each.node_def]
+                + [sorted(each.ret.items())]
+            ).encode(),
+            digest_size=8,
+        ).hexdigest()
+        for each in graph.library.function
+    }
+
+
+def _attributes(node: tf.NodeDef, functions: Dict[str, str]) -> Dict[str, object]:
+    """The attributes of an op; a function is told by its body, its name by counting."""
+    return {
+        name: functions.get(value.func.name, value.func.name)
+        if value.HasField("func")
+        else plain_attribute(value)
+        for name, value in sorted(node.attr.items())
+    }
+
+
+def _read_op(node: tf.NodeDef, functions: Dict[str, str]) -> Op:
+    attributes = _attributes(node, functions)
     shapes = attributes.pop("_output_shapes", ())
     value = None
     if node.op == "Const":
@@ -76,7 +126,16 @@ def _read_op(node: tf.NodeDef) -> Op:
         else:
             name, _, port = text.partition(":")
             inputs.append((name, int(port or 0)))
-    return Op(node.name, node.op, inputs, controls, attributes, list(shapes), node, value)
+    return Op(
+        node.name,
+        functions.get(node.op, node.op),
+        inputs,
+        controls,
+        attributes,
+        list(shapes),
+        node,
+        value,
+    )
 
 
 def plain_attribute(attribute) -> object:
@@ -133,6 +192,35 @@ def read_split_off(ops: Ops, outputs: Container[Output]) -> None:
     """Let what reads these outputs read the ops that stand for them."""
     for op in ops.values():
         op.inputs = [("{}:{}".format(*each), 0) if each in outputs else each for each in op.inputs]
+
+
+def changes_state(op: Op) -> bool:
+    """Whether an op writes a variable."""
+    return op.type.startswith(("Assign", "Apply", "Scatter"))
+
+
+def drop(ops: Ops, is_dropped: Callable[[Op], bool]) -> int:
+    """Drop ops; what reads them has these inputs no more."""
+    dropped = [name for name, op in ops.items() if is_dropped(op)]
+    for name in dropped:
+        del ops[name]
+    for op in ops.values():
+        op.inputs = [each for each in op.inputs if each[0] in ops]
+    return len(dropped)
+
+
+def drop_with_feeders(ops: Ops, is_dropped: Callable[[Op], bool]) -> int:
+    """Drop ops, and all that is there to feed them alone."""
+    users = users_of(ops)
+    gone = {name for name, op in ops.items() if is_dropped(op)}
+    pending = list(gone)
+    while pending:
+        name = pending.pop()
+        for source, _ in ops[name].inputs:
+            if source not in gone and users[source] <= gone and not changes_state(ops[source]):
+                gone.add(source)
+                pending.append(source)
+    return drop(ops, lambda op: op.name in gone)
 
 
 def in_order(ops: Ops) -> List[str]:

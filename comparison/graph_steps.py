@@ -4,7 +4,7 @@ A step changes the ops and returns the number of places that it changed.
 """
 
 import re
-from typing import Callable
+from typing import Callable, Dict
 
 import numpy as np
 from tensorflow.python.framework import op_def_registry
@@ -16,6 +16,9 @@ from comparison.graph_ops import (
     Op,
     Ops,
     Output,
+    changes_state,
+    drop,
+    drop_with_feeders,
     plain_attribute,
     read_split_off,
     shape_of,
@@ -59,13 +62,20 @@ def drop_default_attributes(ops: Ops) -> int:
     """A newer version writes attributes that an older one does not have: at their default."""
 
     def is_default(op, name):
-        definition = op_def_registry.get(op.type)
-        for attribute in definition.attr if definition is not None else ():
-            if attribute.name == name and attribute.HasField("default_value"):
-                return plain_attribute(attribute.default_value) == op.attributes[name]
-        return False
+        defaults = default_attributes(op.type)
+        return name in defaults and defaults[name] == op.attributes[name]
 
     return _drop_attributes(ops, is_default)
+
+
+def default_attributes(op_type: str) -> Dict[str, object]:
+    """What an op of this type does where an attribute is not given."""
+    definition = op_def_registry.get(op_type)
+    return {
+        attribute.name: plain_attribute(attribute.default_value)
+        for attribute in (definition.attr if definition is not None else ())
+        if attribute.HasField("default_value")
+    }
 
 
 def drop_seeds(ops: Ops) -> int:
@@ -175,22 +185,8 @@ def use_placeholders(ops: Ops) -> int:
             "Placeholder", dtype=types[port] if types else None, shape=placeholder.shapes[0]
         )
     read_split_off(ops, outputs)
-    _drop_with_feeders(ops, lambda op: op.name in sources or PIPELINE.match(op.type))
+    drop_with_feeders(ops, lambda op: op.name in sources or PIPELINE.match(op.type))
     return len(outputs)
-
-
-def _drop_with_feeders(ops: Ops, is_dropped) -> int:
-    """Drop ops, and all that is there to feed them alone."""
-    users = users_of(ops)
-    gone = {name for name, op in ops.items() if is_dropped(op)}
-    pending = list(gone)
-    while pending:
-        name = pending.pop()
-        for source, _ in ops[name].inputs:
-            if source not in gone and users[source] <= gone and not changes_state(ops[source]):
-                gone.add(source)
-                pending.append(source)
-    return _drop(ops, lambda op: op.name in gone)
 
 
 PASSING = ("Identity", "IdentityN", "PreventGradient", "Snapshot", "CheckNumerics", "Print")
@@ -257,7 +253,7 @@ CHECKS = re.compile(r"VarIsInitializedOp$|IsVariableInitialized$|Assert$|PrintV2
 
 def drop_summaries(ops: Ops) -> int:
     """What is logged is not what is computed."""
-    return _drop(ops, lambda op: SUMMARIES.match(op.type))
+    return drop(ops, lambda op: SUMMARIES.match(op.type))
 
 
 def drop_savers(ops: Ops) -> int:
@@ -268,12 +264,12 @@ def drop_savers(ops: Ops) -> int:
         if op.type in ("Assign",) + PASSING
         and any(SAVERS.match(_type(ops, name)) for name, _ in op.inputs)
     }
-    return _drop(ops, lambda op: op.name in restoring or SAVERS.match(op.type))
+    return drop(ops, lambda op: op.name in restoring or SAVERS.match(op.type))
 
 
 def drop_checks(ops: Ops) -> int:
     """Checks, prints, and ops that only group others."""
-    return _drop(ops, lambda op: CHECKS.match(op.type))
+    return drop(ops, lambda op: CHECKS.match(op.type))
 
 
 def _type(ops: Ops, name: str) -> str:
@@ -281,15 +277,6 @@ def _type(ops: Ops, name: str) -> str:
     while ops[name].type in PASSING:
         name = ops[name].inputs[0][0]
     return ops[name].type
-
-
-def _drop(ops: Ops, is_dropped) -> int:
-    dropped = [name for name, op in ops.items() if is_dropped(op)]
-    for name in dropped:
-        del ops[name]
-    for op in ops.values():
-        op.inputs = [each for each in op.inputs if each[0] in ops]
-    return len(dropped)
 
 
 GRADIENTS = re.compile(r"(^|/)gradients(_\d+)?/")
@@ -310,12 +297,7 @@ def drop_unused(ops: Ops) -> int:
         if name not in used:
             used.add(name)
             pending.extend(source for source, _ in ops[name].inputs)
-    return _drop(ops, lambda op: op.name not in used)
-
-
-def changes_state(op: Op) -> bool:
-    """Whether an op writes a variable."""
-    return op.type.startswith(("Assign", "Apply", "Scatter"))
+    return drop(ops, lambda op: op.name not in used)
 
 
 def rename_originals(ops: Ops) -> int:

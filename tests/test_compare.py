@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import CHECKOUT, TINY, assert_refused, run_python
 from google.protobuf import text_format
+from tensorflow.python.framework import function
 
 import cifar_data
 import command_line
@@ -319,7 +320,8 @@ def test_what_only_looks_on_does_not_decide(run, tmp_path):
     assert "look on" in " ".join(part.lines)
 
 
-def test_images_from_a_queue_are_images_from_a_placeholder(tmp_path):
+@pytest.mark.parametrize("with_shapes", [True, False])
+def test_images_from_a_queue_are_images_from_a_placeholder(tmp_path, with_shapes):
     for name in ("fed", "queued"):
         with tf.Graph().as_default() as graph:
             image = tf.placeholder(tf.float32, [4, 8], "image")
@@ -328,11 +330,62 @@ def test_images_from_a_queue_are_images_from_a_placeholder(tmp_path):
                 queue.enqueue([image * 1.0])
                 image = queue.dequeue()
             weights = tf.get_variable("linear/W", [8, 2], use_resource=False)
-            tf.matmul(image, weights, name="logits")
-            text = text_format.MessageToString(graph.as_graph_def(add_shapes=True))
+            cost = tf.reduce_mean(tf.square(tf.matmul(image, weights)) + tf.square(image[:, :2]))
+            tf.train.GradientDescentOptimizer(0.1).minimize(cost)
+            text = text_format.MessageToString(graph.as_graph_def(add_shapes=with_shapes))
         (tmp_path / (name + ".pbtxt")).write_text(text)
     part = graph_part(tmp_path / "fed.pbtxt", tmp_path / "queued.pbtxt")
     assert part.verdict == findings.SAME, part.lines
+
+
+def write_graph(path, build):
+    with tf.Graph().as_default() as graph:
+        build()
+        path.write_text(text_format.MessageToString(graph.as_graph_def(add_shapes=True)))
+    return path
+
+
+def test_statistics_that_no_step_updates_are_found(tmp_path):
+    def build(is_run):
+        weights = tf.get_variable("linear/W", [8], use_resource=False)
+        mean = tf.get_variable("bn/mean/EMA", [8], use_resource=False, trainable=False)
+        update = tf.assign_sub(mean, 0.1 * (mean - weights), name="update")
+        with tf.control_dependencies([update] if is_run else []):
+            cost = tf.reduce_sum(tf.square(weights - 1.0))
+        tf.train.GradientDescentOptimizer(0.1).minimize(cost)
+
+    paths = [write_graph(tmp_path / (str(x) + ".pbtxt"), lambda x=x: build(x)) for x in (1, 0)]
+    part = graph_part(*paths)
+    assert part.verdict == findings.DIFFERENT
+    assert "nothing runs it in B" in part.headline and "update" in part.headline
+    assert graph_part(paths[0], paths[0]).verdict == findings.SAME
+
+
+def test_bodies_of_functions_are_compared(tmp_path):
+    def build(factor):
+        @function.Defun(tf.float32, func_name="scaled")
+        def scaled(x):
+            return factor * x
+
+        tf.identity(scaled(tf.placeholder(tf.float32, [2])), name="result")
+
+    one, two = (write_graph(tmp_path / name, lambda n=n: build(n)) for name, n in
+                (("1.pbtxt", 1.0), ("2.pbtxt", 2.0)))  # fmt: skip
+    assert graph_part(one, one).verdict == findings.SAME
+    assert graph_part(one, two).verdict == findings.DIFFERENT
+
+
+def test_an_op_that_can_not_run_here_leaves_the_others_folded(tmp_path):
+    def build(is_folded):
+        images = tf.placeholder(tf.float32, [4], "images")
+        tf.raw_ops.Reciprocal(x=tf.raw_ops.Log(x=tf.constant(2.0)), name="of_another_platform")
+        factor = tf.constant(6.0) if is_folded else tf.constant(2.0) * tf.constant(3.0)
+        tf.multiply(images, factor, name="result")
+
+    paths = [write_graph(tmp_path / (str(x) + ".pbtxt"), lambda x=x: build(x)) for x in (1, 0)]
+    for path in paths:
+        path.write_text(path.read_text().replace('op: "Log"', 'op: "LogOfAnotherPlatform"'))
+    assert graph_part(*paths).verdict == findings.SAME
 
 
 def test_a_training_graph_is_not_an_inference_graph(run, tmp_path):

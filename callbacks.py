@@ -21,9 +21,12 @@ from errors import RunFailed
 from recipes import Recipe
 from run_directory import COLUMNS, GRAPH, Row, Table, write_whole
 from sparsenet_model import CROSS_ENTROPY, WRONG
+from workers import Workers
 
 KEPT_CHECKPOINTS = 5
 SECONDS_BETWEEN_LINES = 60
+# The first steps of a process set up memory and kernels, on an NPU they compile.
+UNTIMED_STEPS = 20
 
 
 HEADER = "    epoch     lr    train   error     test   error  images/s  seconds      left"
@@ -40,14 +43,23 @@ class TrainingMeter(Callback):
     another compilation.
     """
 
+    _chief_only = False  # every worker has its part of the images
+
+    def __init__(self, workers: Workers):
+        self._workers = workers
+
     def _setup_graph(self):
         towers = self.trainer.towers.training()
         self._fetches = [
             [tower.get_tensor(name + ":0") for tower in towers] for name in (CROSS_ENTROPY, WRONG)
         ]
+        if self._workers.count > 1:
+            with tf.name_scope("training_meter"):
+                self._own = tf.placeholder(tf.float32, [2], "own")
+                self._mean = self._workers.mean(self._own)
 
     def _before_train(self):
-        self._warm = False
+        self._untimed_steps = min(UNTIMED_STEPS, self.trainer.steps_per_epoch // 2)
 
     def _before_epoch(self):
         self._loss_sum = self._wrong_sum = 0.0
@@ -69,21 +81,26 @@ class TrainingMeter(Callback):
 
     def _trigger_step(self):
         check_finite("training", self._loss_sum, self)
-        if not self._warm and self.local_step + 1 < self.trainer.steps_per_epoch:
-            # The first step of a process sets up memory and kernels: it is not timed.
+        if self._untimed_steps:
+            self._untimed_steps -= 1
             self._restart_clock()
-        self._warm = True
 
     def _after_epoch(self):
         seconds = time.perf_counter() - self._start
-        self.images_per_second = (self._images - self._images_untimed) / seconds
+        timed = (self._images - self._images_untimed) * self._workers.count
+        self.images_per_second = timed / seconds
+        self._loss, self._error = self._loss_sum / self._images, self._wrong_sum / self._images
+        if self._workers.count > 1:
+            session = tf.get_default_session()
+            own = {self._own: [self._loss, self._error]}
+            self._loss, self._error = session.run(self._mean, own).tolist()
 
     def results(self) -> Row:
         """The columns of the table that training fills, for the epoch that has ended."""
         return {
-            "train_loss": self._loss_sum / self._images,
-            "train_error": self._wrong_sum / self._images,
-            "epoch_seconds": self._images / self.images_per_second,
+            "train_loss": self._loss,
+            "train_error": self._error,
+            "epoch_seconds": self._images * self._workers.count / self.images_per_second,
             "images_per_second": self.images_per_second,
         }
 

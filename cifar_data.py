@@ -93,14 +93,22 @@ class Dataset:
         return dict(constants, normalize=normalize, pad=PAD, border=colour, mirror=self.mirror)
 
     def training_batches(
-        self, batch_size: int, seed: int, steps: int, first_epoch: int, preprocessing: dict
-    ) -> Iterator["Batch"]:
-        """Batches without end: the first `steps` of each epoch, from `first_epoch` on."""
+        self, batch_size: int, seed: int, steps: int, first_epoch: int, preprocessing: dict,
+        part: Tuple[int, int] = (0, 1),
+    ) -> Iterator["Batch"]:  # fmt: skip
+        """Batches without end: the first `steps` of each epoch, from `first_epoch` on.
+
+        part: (i, n) for the i-th of n equal parts of each batch, what one of n workers trains on
+        """
+        index, count = part
+        size = batch_size // count
+        own = slice(index * size, (index + 1) * size)
         for epoch in itertools.count(first_epoch):
             batches = training_epoch(
                 self.train, batch_size, seed, epoch, self.mirror, preprocessing["border"]
             )
-            yield from itertools.islice(batches, steps)
+            for batch in itertools.islice(batches, steps):
+                yield Batch(batch.images[own], batch.labels[own])
 
     def test_batches(self, batch_size: int) -> Iterator[Tuple["Batch", int]]:
         """All test images in order, see :func:`in_order`."""

@@ -74,27 +74,34 @@ class ImageFolder(Dataset):
                 "crop_area": list(AREA), "crop_aspect": list(ASPECT)}  # fmt: skip
 
     def training_batches(
-        self, batch_size: int, seed: int, steps: int, first_epoch: int, preprocessing: dict
-    ) -> Iterator[Batch]:
-        """Batches without end: the first `steps` of each epoch, from `first_epoch` on."""
+        self, batch_size: int, seed: int, steps: int, first_epoch: int, preprocessing: dict,
+        part: Tuple[int, int] = (0, 1),
+    ) -> Iterator[Batch]:  # fmt: skip
+        """Batches without end: the first `steps` of each epoch, from `first_epoch` on.
+
+        part: (i, n) for the i-th of n equal parts of each batch, what one of n workers trains on
+        """
 
         def crop(job):
             epoch, index = job
             stream = np.random.RandomState([seed, epoch, index])
             return random_crop(self.decode(self.train.paths[index]), stream)
 
-        jobs = self._training_jobs(batch_size, seed, steps, first_epoch)
+        jobs = self._training_jobs(batch_size, seed, steps, first_epoch, part)
+        size = batch_size // part[1]
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            images = map_ahead(pool, crop, jobs, BATCHES_AHEAD * batch_size)
+            images = map_ahead(pool, crop, jobs, BATCHES_AHEAD * size)
             while True:
-                batch = list(itertools.islice(images, batch_size))
+                batch = list(itertools.islice(images, size))
                 indices = [index for (_, index), _ in batch]
                 yield Batch(np.stack([image for _, image in batch]), self.train.labels[indices])
 
-    def _training_jobs(self, batch_size, seed, steps, first_epoch):
+    def _training_jobs(self, batch_size, seed, steps, first_epoch, part):
+        index_of_part, parts = part
         for epoch in itertools.count(first_epoch):
             order = np.random.RandomState([seed, epoch]).permutation(len(self.train.labels))
-            for index in order[: steps * batch_size]:
+            batches = order[: steps * batch_size].reshape(steps, parts, batch_size // parts)
+            for index in batches[:, index_of_part].ravel():
                 yield epoch, int(index)
 
     def test_batches(self, batch_size: int) -> Iterator[Tuple[Batch, int]]:

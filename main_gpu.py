@@ -17,6 +17,7 @@ def platform(settings):
     from tf_stack import tf
 
     from train import Platform, describe_cpu, describe_gpus
+    from workers import Workers, horovod_workers, started_by_horovod
 
     present = len(tf.config.experimental.list_physical_devices("GPU"))
     absent = [i for i in settings.gpus or () if i >= present]
@@ -28,17 +29,39 @@ def platform(settings):
                 "0 to {}".format(present - 1) if present else "nothing, there is no GPU here",
             )
         )
+    workers = horovod_workers(present > 0) if started_by_horovod() else Workers()
     config = tf.ConfigProto(allow_soft_placement=True)
     if not present:
-        return Platform("cpu", [describe_cpu()], config)
+        return Platform("cpu", [describe_cpu()], config, workers=workers)
     # Same seed, same result; and full float32, since what is compared has to have one precision.
     os.environ.setdefault("TF_CUDNN_DETERMINISTIC", "1")
     if hasattr(tf.config.experimental, "enable_tensor_float_32_execution"):
         tf.config.experimental.enable_tensor_float_32_execution(False)
-    gpus = settings.gpus or (0,)
     config.gpu_options.allow_growth = True
+    gpus = gpus_of_this_process(settings.gpus, present)
     config.gpu_options.visible_device_list = ",".join(map(str, gpus))
-    return Platform("gpu", describe_gpus(gpus), config)
+    return Platform("gpu", describe_gpus(gpus), config, workers=workers)
+
+
+def gpus_of_this_process(asked, present):
+    """The GPUs asked for or the first one; under horovodrun each process has one of its own."""
+    from workers import local_rank, started_by_horovod
+
+    if not started_by_horovod():
+        return asked or (0,)
+    if asked is not None:
+        raise UserError(
+            "--gpu {}; accepted: nothing under horovodrun, which gives each process one".format(
+                ",".join(map(str, asked))
+            )
+        )
+    if local_rank() >= present:
+        raise UserError(
+            "process {} of this host has no GPU; accepted: at most {} processes on it".format(
+                local_rank(), present
+            )
+        )
+    return (local_rank(),)
 
 
 def main():

@@ -18,7 +18,7 @@ import tf_stack
 from tf_stack import tf
 
 import numpy as np
-from tensorpack import FeedInput, QueueInput, SimpleTrainer, SyncMultiGPUTrainerReplicated, logger
+from tensorpack import FeedInput, QueueInput, SyncMultiGPUTrainerReplicated, logger
 from tensorpack.callbacks import HyperParamSetterWithFunc, JSONWriter, RunUpdateOps
 from tensorpack.dataflow import DataFromGenerator
 from tensorpack.tfutils.sesscreate import NewSessionCreator
@@ -37,6 +37,7 @@ from initial_weights import initial_weights
 from network_costs import parameters
 from recipes import Recipe
 from sparsenet_model import SparseNet
+from workers import AverageStatistics, BroadcastVariables, Workers
 
 
 @dataclasses.dataclass
@@ -48,6 +49,8 @@ class Platform:
     session_config: how TensorFlow's session uses them
     wrap_optimizer: what the platform puts around the optimizer
     precision:      of the computation, as run.json records it
+    options:        what else was asked of the platform, for run.json
+    workers:        the processes that train together
     """
 
     name: str
@@ -55,6 +58,13 @@ class Platform:
     session_config: tf.ConfigProto
     wrap_optimizer: Callable = lambda optimizer: optimizer
     precision: str = "float32"
+    options: Dict[str, object] = dataclasses.field(default_factory=dict)
+    workers: Workers = Workers()
+
+    @property
+    def total_devices(self) -> int:
+        """Over all workers."""
+        return len(self.devices) * self.workers.count
 
 
 @dataclasses.dataclass
@@ -87,7 +97,11 @@ def run(settings: Settings, choose_platform: Callable[[Settings], Platform]) -> 
     """Train as `settings` ask. Raises UserError before anything is written, RunFailed after."""
     this = prepare(settings, choose_platform(settings))
     if this.first_epoch > this.recipe.epochs:
-        print("{}: all {} epochs are done".format(this.directory, this.recipe.epochs))
+        if this.platform.workers.is_first:
+            print("{}: all {} epochs are done".format(this.directory, this.recipe.epochs))
+        return
+    if not this.platform.workers.is_first:
+        help_to_train(this)
         return
     table = open_records(this)
     try:
@@ -110,6 +124,15 @@ def run(settings: Settings, choose_platform: Callable[[Settings], Platform]) -> 
     print_summary(this, table)
 
 
+def help_to_train(this: Run) -> None:
+    """Be one of the workers that write nothing."""
+    logger_to_file_only()
+    try:
+        train(this, None)
+    except (RunFailed, tf.errors.OpError) as error:
+        raise RunFailed("worker {}: {}".format(this.platform.workers.rank, reason_of(error)))
+
+
 def reason_of(error: Exception) -> str:
     """The line that says what happened: TensorFlow 2 tells first where, over many lines."""
     text = str(error)
@@ -124,14 +147,16 @@ def reason_of(error: Exception) -> str:
 def prepare(settings: Settings, platform: Platform) -> Run:
     """Find the data and all that may be wrong; writes nothing."""
     recipe = settings.recipe
-    if settings.resume is None:
+    if settings.resume is None and not platform.workers.is_first:
+        directory = ""  # the first worker's matter
+    elif settings.resume is None:
         directory = records.choose_path(settings, platform.name, datetime.datetime.now())
     else:
         directory = settings.resume
-    if recipe.batch_size % len(platform.devices):
+    if recipe.batch_size % platform.total_devices:
         raise UserError(
             "--batch_size {}; accepted: a multiple of {}, the number of devices".format(
-                recipe.batch_size, len(platform.devices)
+                recipe.batch_size, platform.total_devices
             )
         )
     weights = None
@@ -170,10 +195,13 @@ def load_data(settings: Settings) -> Dataset:
 def continued(this: Run) -> Run:
     """`this`, going on from the newest checkpoint of its directory; UserError if it can't."""
     record = records.read_record(this.directory)
-    then = dict(record, devices=len(record.get("devices", ())))
+    then = dict({"workers": 1}, **record)
+    then["devices"] = len(record.get("devices", ()))
     for field, now in [
         ("platform", this.platform.name),
         ("devices", len(this.platform.devices)),
+        ("workers", this.platform.workers.count),
+        ("precision", this.platform.precision),
         ("steps_per_epoch", this.steps),
     ]:
         if then.get(field) != now:
@@ -275,8 +303,10 @@ def describe_start(this: Run) -> dict:
         "command": [os.path.basename(sys.argv[0])] + sys.argv[1:],
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "devices": this.platform.devices,
+        "workers": this.platform.workers.count,
         "commit": describe_commit(),
         "versions": describe_versions(),
+        **({this.platform.name: this.platform.options} if this.platform.options else {}),
     }
 
 
@@ -333,28 +363,30 @@ def _output_of(command: List[str]) -> Optional[str]:
 # Training --------------------------------------------------------------------------------------
 
 
-def train(this: Run, table: records.Table) -> None:
-    """Build the graph and run the epochs. Raises RunFailed where the loss is not finite."""
+def train(this: Run, table: Optional[records.Table]) -> None:
+    """Build the graph and run the epochs. Raises RunFailed where the loss is not finite.
+
+    table: None for a worker that writes nothing
+    """
     recipe, settings = this.recipe, this.settings
     tf.set_random_seed(settings.seed)
-    towers = len(this.platform.devices)
     model = SparseNet(
         recipe.config,
         this.preprocessing,
-        recipe.batch_size // towers,
+        recipe.batch_size // this.platform.total_devices,
         recipe.learning_rate,
         recipe.weight_decay,
         recipe.decayed,
         settings.seed,
         this.platform.wrap_optimizer,
     )
-    trainer = make_trainer(towers)
+    trainer = make_trainer(this.platform)
     trainer.setup_graph(
-        model.get_input_signature(), make_input(this, towers), model.build_graph,
+        model.get_input_signature(), make_input(this), model.build_graph,
         model.get_optimizer,
     )  # fmt: skip
     trainer.train(
-        callbacks=make_callbacks(this, table, towers),
+        callbacks=make_callbacks(this, table),
         monitors=[Events(), JSONWriter()],
         session_creator=NewSessionCreator(config=this.platform.session_config),
         session_init=initial_state(this),
@@ -364,18 +396,23 @@ def train(this: Run, table: records.Table) -> None:
     )
 
 
-def make_callbacks(this: Run, table: records.Table, towers: int) -> list:
-    """What happens around the steps; a callback comes after those whose results it uses."""
-    recipe = this.recipe
-    meter = TrainingMeter()
-    test_set = TestSet(this.data, recipe.batch_size // towers)
+def make_callbacks(this: Run, table: Optional[records.Table]) -> list:
+    """What happens around the steps; a callback comes after those whose results it uses.
+
+    tensorpack leaves out those that only the first worker needs where it is another one.
+    """
+    recipe, workers = this.recipe, this.platform.workers
+    meter = TrainingMeter(workers)
+    test_set = TestSet(this.data, recipe.batch_size // this.platform.total_devices)
     return [
+        *([BroadcastVariables(workers)] if workers.broadcast is not None else []),
         RunUpdateOps(),
         # Asked at the end of epoch e for the rate of e + 1, and once before the first.
         HyperParamSetterWithFunc(
             "learning_rate", lambda epoch, _: recipe.learning_rate_at(epoch + 1)
         ),
         meter,
+        *([AverageStatistics(workers)] if workers.count > 1 else []),
         test_set,
         EpochReport(meter, test_set, table, recipe),
         Checkpoints(this.directory, is_new_run=this.checkpoint is None),
@@ -384,25 +421,28 @@ def make_callbacks(this: Run, table: records.Table, towers: int) -> list:
     ]
 
 
-def make_trainer(towers: int):
-    """The trainer for a number of devices of this machine."""
+def make_trainer(platform: Platform):
+    """The trainer for the devices of this process."""
+    towers = len(platform.devices)
     if towers == 1:
-        trainer = SimpleTrainer()
+        trainer = platform.workers.make_trainer()
     else:
         trainer = SyncMultiGPUTrainerReplicated(list(range(towers)))
+    trainer.is_chief = platform.workers.is_first
     # Ungated (tensorpack's default), TF 1.15 may update a kernel in place while the gradient of
     # its layer's input is still being computed from it.
     trainer.GATE_GRADIENTS = tf.train.Optimizer.GATE_OP
     return trainer
 
 
-def make_input(this: Run, towers: int):
+def make_input(this: Run):
     """Placeholders for one device; for several a queue, of which each takes its part of a batch."""
+    towers, workers = len(this.platform.devices), this.platform.workers
 
     def datapoints():
         batches = this.data.training_batches(
             this.recipe.batch_size, this.settings.seed, this.steps, this.first_epoch,
-            this.preprocessing,
+            this.preprocessing, (workers.rank, workers.count),
         )  # fmt: skip
         for step, batch in enumerate(batches, start=(this.first_epoch - 1) * this.steps):
             for part in zip(*(np.split(array, towers) for array in batch)):

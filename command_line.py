@@ -321,7 +321,11 @@ def training_parser() -> Parser:
 
 def parse(argv: Sequence[str]) -> Optional[Settings]:
     """The settings that the command line asks for; None where it only asked for the recipes."""
-    args = training_parser().parse_args(argv)
+    return settings_from(training_parser().parse_args(argv))
+
+
+def settings_from(args) -> Optional[Settings]:
+    """The settings that parsed flags ask for; None where they only asked for the recipes."""
     if args.list_recipes:
         print("\n".join(recipe_lines()))
         return None

@@ -3,10 +3,12 @@
 import time
 from typing import Dict, NamedTuple
 
+import tf_stack
 from tf_stack import tf
 
 import numpy as np
 from tensorpack import OfflinePredictor, PredictConfig, logger
+from tensorpack.tfutils.sesscreate import NewSessionCreator
 from tensorpack.tfutils.sessinit import DictRestore
 
 from sparsenet_config import SparseNetConfig
@@ -43,6 +45,7 @@ def evaluate(
                 session_init=DictRestore(weights),
                 input_names=["image", "label"],
                 output_names=[LOGITS, CROSS_ENTROPY],
+                session_creator=NewSessionCreator(config=tf_stack.session_config()),
             )
         )
         start = time.perf_counter()

@@ -57,7 +57,7 @@ def _run(network: TrainedNetwork, batch, stage: str, is_training: bool) -> Array
             )
         # Dropout masks are a function of the step: the first one's.
         values = list(batch) + [0] * (len(inputs) - len(batch))
-        with tf.Session() as session:
+        with tf.Session(config=tf_stack.session_config()) as session:
             session.run(tf.global_variables_initializer())
             DictRestore(network.weights).init(session)
             results = session.run(list(fetches.values()), dict(zip(inputs, values)))

@@ -14,7 +14,7 @@ from errors import UserError, exit_code_of
 
 def platform(settings):
     """The GPUs asked for, the first one if none was, or the CPU if there is none."""
-    from tf_stack import tf
+    from tf_stack import session_config, tf
 
     from train import Platform, describe_cpu, describe_gpus
     from workers import Workers, horovod_workers, started_by_horovod
@@ -30,7 +30,7 @@ def platform(settings):
             )
         )
     workers = horovod_workers(present > 0) if started_by_horovod() else Workers()
-    config = tf.ConfigProto(allow_soft_placement=True)
+    config = session_config()
     if not present:
         return Platform("cpu", [describe_cpu()], config, workers=workers)
     # Same seed, same result; and full float32, since what is compared has to have one precision.

@@ -48,6 +48,7 @@ def _stderr_kept_back():
 with _stderr_kept_back():
     import tensorflow
     import tensorpack  # noqa: F401  (imports further parts of TensorFlow)
+    from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 tf = tensorflow.compat.v1
 tf.logging.set_verbosity(tf.logging.FATAL)
@@ -58,3 +59,15 @@ VERSION = tensorflow.__version__
 # tensorpack calls `logger.error("...", value)` with no place for the value; the traceback that
 # logging prints about that would bury the error itself.
 logging.raiseExceptions = False
+
+
+def session_config() -> tf.ConfigProto:
+    """What all sessions here start from.
+
+    Soft placement: tensorpack's test tower asks for a GPU. Without remapping, which an NPU needs
+    off: fused ops round differently, and platforms are to do the same. (On the CPU, training is
+    a tenth faster without.)
+    """
+    config = tf.ConfigProto(allow_soft_placement=True)
+    config.graph_options.rewrite_options.remapping = RewriterConfig.OFF
+    return config

@@ -51,6 +51,7 @@ class Platform:
     precision:      of the computation, as run.json records it
     options:        what else was asked of the platform, for run.json
     workers:        the processes that train together
+    folders:        that the platform writes to, made with the run directory
     """
 
     name: str
@@ -60,6 +61,7 @@ class Platform:
     precision: str = "float32"
     options: Dict[str, object] = dataclasses.field(default_factory=dict)
     workers: Workers = Workers()
+    folders: Sequence[str] = ()
 
     @property
     def total_devices(self) -> int:
@@ -232,7 +234,8 @@ def continued(this: Run) -> Run:
 def open_records(this: Run) -> records.Table:
     """Make the run directory (or go on with it) and write what is known before the first step."""
     try:
-        os.makedirs(this.directory, exist_ok=True)
+        for folder in (this.directory, *this.platform.folders):
+            os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise UserError("run directory {}: {}".format(this.directory, error.strerror or error))
     lock(this.directory)

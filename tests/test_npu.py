@@ -1,0 +1,262 @@
+"""main_npu.py, with a stand-in of npu_bridge in the place of the device."""
+
+import json
+import os
+
+from tf_stack import tf
+
+import pytest
+from conftest import CHECKOUT, TINY, assert_refused, launch, run_python
+from google.protobuf import text_format
+
+import npu_options
+
+STAND_IN = CHECKOUT / "tests" / "stand_in"
+SHORT = TINY + ["--max_epoch", "2", "--drop_1", "1"]
+QUEUES = ("Queue", "Iterator", "Dataset")
+
+
+def launch_npu(*arguments, record=os.devnull, **env):
+    paths = [str(STAND_IN), str(CHECKOUT)]
+    env.update(PYTHONPATH=os.pathsep.join(paths), NPU_STAND_IN=str(record))
+    return run_python(CHECKOUT / "main_npu.py", *arguments, env=env)
+
+
+def dry_run(*arguments, **env):
+    """The options of the session's config, each as (type, value)."""
+    result = run_python(CHECKOUT / "main_npu.py", "--dry_run", *arguments, env=env)
+    assert result.code == 0, result
+    config = text_format.Parse(result.out, tf.ConfigProto())
+    (optimizer,) = config.graph_options.rewrite_options.custom_optimizers
+    found = {}
+    for key, value in optimizer.parameter_map.items():
+        field = value.WhichOneof("value")
+        found[key] = (field, getattr(value, field))
+    return found
+
+
+def rows(directory):
+    return json.loads((directory / "stats.json").read_text())
+
+
+def graph_of(directory):
+    meta = text_format.Parse((directory / "graph.pbtxt").read_text(), tf.MetaGraphDef())
+    return meta.graph_def
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """The same run by both launchers, and what the stand-in was asked for."""
+    root = tmp_path_factory.mktemp("pair")
+    flags = SHORT + ["--log_dir", root, "--batch_size", "48"]
+    result = launch_npu(*flags, "--name", "npu", "--precision_mode", "must_keep_origin_dtype",
+                        record=root / "asked")  # fmt: skip
+    assert result.code == 0, result
+    result = launch(*flags, "--name", "gpu")
+    assert result.code == 0, result
+    return root
+
+
+def asked(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_both_launchers_do_the_same(pair):
+    """320 test images in batches of 48: the last one is padded, and every image counts."""
+    assert (pair / "npu" / "loss+perf_npu.txt").exists()
+    for npu, gpu in zip(rows(pair / "npu"), rows(pair / "gpu")):
+        for name in ("train_loss", "train_error", "test_loss", "test_error"):
+            assert npu[name] == gpu[name], name
+        assert (npu["test_error"] * 320) == pytest.approx(round(npu["test_error"] * 320), abs=1e-4)
+
+
+def test_the_graph_is_the_same_and_has_no_queue(pair):
+    graphs = [graph_of(pair / name) for name in ("npu", "gpu")]
+    assert graphs[0] == graphs[1]
+    assert not [node.op for node in graphs[0].node if any(word in node.op for word in QUEUES)]
+
+
+def test_no_string_and_no_double_on_the_training_path(pair):
+    """Of what a step computes: the ops behind the update of the weights and its figures."""
+    nodes = {node.name: node for node in graph_of(pair / "npu").node}
+    pending = [n.name for n in nodes.values() if "Apply" in n.op or n.op.startswith("AssignSub")]
+    assert pending
+    seen = set()
+    while pending:
+        name = pending.pop().lstrip("^").split(":")[0]
+        if name not in seen:
+            seen.add(name)
+            pending.extend(nodes[name].input)
+    assert any("block2" in name for name in seen) and any("gradients" in name for name in seen)
+    unwanted = {tf.float64.as_datatype_enum, tf.string.as_datatype_enum}
+    for name in seen:
+        types = {v.type for v in nodes[name].attr.values() if v.WhichOneof("value") == "type"}
+        assert not types & unwanted, name
+
+
+def test_every_shape_is_fixed(pair):
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.import_graph_def(graph_of(pair / "npu"), name="")
+    inputs = [op for op in graph.get_operations() if op.type == "Placeholder"]
+    assert {op.name for op in inputs if "image" in op.name or "label" in op.name}
+    layers = [op for op in graph.get_operations() if op.type in ("Conv2D", "MatMul")]
+    for op in layers:
+        assert op.outputs[0].shape.is_fully_defined(), op.name
+
+
+def test_what_the_session_was_asked_for(pair):
+    """One session, whose config the stand-in has checked key by key; the same in run.json."""
+    (options,) = [value for what, value in asked(pair / "asked") if what == "session"]
+    assert options["precision_mode"] == "must_keep_origin_dtype"
+    assert not [what for what, _ in asked(pair / "asked") if what.startswith("loss scale")]
+    record = json.loads((pair / "npu" / "run.json").read_text())
+    assert record["platform"] == "npu" and record["precision"] == "must_keep_origin_dtype"
+    assert record["npu"] == dict(options, loss_scale=None)
+
+
+def test_mixed_precision_has_loss_scaling(tmp_path):
+    for flags, wanted in [
+        ([], ["dynamic", 2.0**32]),
+        (["--loss_scale", "fixed:128"], ["fixed", 128.0]),
+    ]:
+        record = tmp_path / "asked"
+        name = "run-{}".format(len(flags))
+        result = launch_npu(*TINY, "--max_epoch", "1", "--steps_per_epoch", "2", *flags,
+                            "--log_dir", tmp_path, "--name", name, record=record)  # fmt: skip
+        assert result.code == 0, result
+        notes = asked(record)
+        assert ["loss scale", wanted] in notes
+        assert ["loss scale optimizer", ["MomentumOptimizer", False]] in notes
+        assert ["session"] not in notes
+        written = json.loads((tmp_path / name / "run.json").read_text())
+        assert written["precision"] == "allow_mix_precision"
+        assert written["npu"]["loss_scale"] == dict(zip(("kind", "value"), wanted))
+        record.unlink()
+
+
+def test_every_option_is_forwarded_with_its_type(tmp_path):
+    switches = tmp_path / "fusion.cfg"
+    switches.write_text("{}")
+    texts = {
+        "b": "true", "i": "3", "dump_step": "0|5|10-20", "profiling_options": '{"output": "x"}',
+        "op_select_implmode": "high_precision", "dump_mode": "all", "dump_debug_mode": "all",
+        "jit_compile": "auto", "fusion_switch_file": str(switches), "auto_tune_mode": "RL,GA",
+        "iterations_per_loop": "1",
+    }  # fmt: skip
+    flags, wanted = [], {}
+    for key, option in npu_options.OPTIONS.items():
+        if key == "precision_mode":
+            continue
+        text = texts.get(key, texts.get(option.field, "text"))
+        flags += ["--npu_option", "{}={}".format(key, text)]
+        wanted[key] = {"b": True, "i": int(text) if text.isdigit() else None,
+                       "s": text.encode()}[option.field]  # fmt: skip
+    found = dry_run(*flags)
+    for key, value in wanted.items():
+        assert found[key] == (npu_options.OPTIONS[key].field, value), key
+
+
+def test_flags_become_options(tmp_path):
+    found = dry_run("--over_dump", "True", "--log_dir", tmp_path, "--data_dump_step", "0|5")
+    assert found["enable_dump_debug"] == ("b", True)
+    assert found["dump_debug_mode"] == ("s", b"all")
+    assert found["dump_path"] == ("s", str(tmp_path / "overflow_dump").encode())
+    assert found["dump_step"] == ("s", b"0|5")
+    found = dry_run("--data_dump_flag", "--profiling=True", "--log_dir", tmp_path)
+    assert found["enable_dump"] == ("b", True) and found["profiling_mode"] == ("b", True)
+    assert json.loads(found["profiling_options"][1].decode())["output"].startswith(str(tmp_path))
+    assert "enable_dump" not in dry_run("--data_dump_flag", "False", "--profiling", "False")
+    assert not os.listdir(str(tmp_path))
+
+
+def test_folders_of_dumps_are_made(tmp_path):
+    result = launch_npu(*TINY, "--max_epoch", "1", "--steps_per_epoch", "1", "--over_dump",
+                        "--log_dir", tmp_path)  # fmt: skip
+    assert result.code == 0, result
+    assert (tmp_path / "overflow_dump").is_dir()
+
+
+@pytest.mark.parametrize(
+    "flags, word",
+    [
+        (["--precision_mode", "fp8"], "must_keep_origin_dtype"),
+        (["--loss_scale", "fixed:0.5"], "fixed:N"),
+        (["--loss_scale", "often"], "dynamic"),
+        (["--npu_option", "deterministic=yes"], "whole number"),
+        (["--npu_option", "unheard_of=1"], "unheard_of"),
+        (["--npu_option", "iterations_per_loop=100"], "images are fed"),
+        (["--npu_option", "precision_mode=force_fp16"], "--precision_mode"),
+        (["--fusion_switch_file", "/nowhere.cfg"], "/nowhere.cfg"),
+        (["--auto_tune_mode", "XX"], "RL"),
+        (["--data_dump_step", "5-"], "10-20"),
+        (["--over_dump", "maybe"], "maybe"),
+        (["--over_dump", "--data_dump_flag"], "--data_dump_flag"),
+        (["--gpu", "0"], "ASCEND_DEVICE_ID"),
+        (["--depth", "0"], "--depth"),
+    ],
+)
+def test_mistakes(flags, word, tmp_path):
+    assert_refused(launch_npu(*TINY, "--log_dir", tmp_path, *flags), word)
+    assert not os.listdir(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "env, word",
+    [
+        ({"RANK_SIZE": "x"}, "RANK_SIZE"),
+        ({"RANK_SIZE": "2", "RANK_ID": "2"}, "0 to 1"),
+        ({"RANK_SIZE": "2", "RANK_ID": "1"}, "RANK_TABLE_FILE"),
+        ({"ASCEND_DEVICE_ID": "first"}, "ASCEND_DEVICE_ID"),
+    ],
+)
+def test_mistakes_in_the_environment(env, word, tmp_path):
+    assert_refused(launch_npu(*TINY, "--log_dir", tmp_path, **env), word)
+
+
+def test_without_npu_bridge_it_says_what_to_install(tmp_path):
+    result = run_python(CHECKOUT / "main_npu.py", *TINY, "--log_dir", tmp_path)
+    assert_refused(result, "npu_bridge", "set_env.sh", "requirements-npu.txt")
+    assert not os.listdir(str(tmp_path))
+
+
+def test_a_run_is_continued_in_its_precision(tmp_path):
+    flags = TINY + ["--max_epoch", "1", "--log_dir", tmp_path, "--name", "run"]
+    assert launch_npu(*flags).code == 0
+    again = ["--resume", tmp_path / "run", "--max_epoch", "2"]
+    assert_refused(launch_npu(*again, "--precision_mode", "force_fp32"), "precision")
+    assert_refused(launch(*again), "platform")
+    assert launch_npu(*again).code == 0
+    assert [row["epoch_num"] for row in rows(tmp_path / "run")] == [1, 2]
+
+
+def test_two_devices(tmp_path):
+    """One process a device: the first one writes; gradients, start and statistics are shared."""
+    table = tmp_path / "hccl.json"
+    table.write_text("{}")
+    for rank in (0, 1):
+        record = tmp_path / "asked-{}".format(rank)
+        result = launch_npu(
+            *TINY, "--max_epoch", "1", "--log_dir", tmp_path / "runs", "--name", "run",
+            record=record, RANK_SIZE="2", RANK_ID=str(rank), RANK_TABLE_FILE=str(table),
+        )  # fmt: skip
+        assert result.code == 0, result
+        assert bool(result.out) == (rank == 0)
+        notes = asked(record)
+        assert ["distributed optimizer", ["MomentumOptimizer"]] in notes
+        assert ["loss scale optimizer", ["NPUDistributedOptimizer", True]] in notes
+        (options,) = [value for what, value in notes if what == "session"]
+        assert options["hcom_parallel"] is True
+        variables = [value for what, value in notes if what == "broadcast"]
+        assert variables and all(root == 0 for _, root in variables)
+        assert ["allreduce", ["sum"]] in notes
+    assert os.listdir(str(tmp_path / "runs")) == ["run"]
+    record = json.loads((tmp_path / "runs" / "run" / "run.json").read_text())
+    assert record["workers"] == 2
+    # Half of each batch of 64, five steps an epoch: 160 images.
+    assert rows(tmp_path / "runs" / "run")[0]["global_step"] == 5
+
+
+def test_help_fits_a_terminal():
+    result = run_python(CHECKOUT / "main_npu.py", "--help", env={"COLUMNS": "80"})
+    assert result.code == 0 and max(map(len, result.out.splitlines())) <= 80

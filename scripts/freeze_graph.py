@@ -1,0 +1,91 @@
+"""A trained network as one frozen graph (.pb), what Ascend's offline converter (ATC) starts from.
+
+python scripts/freeze_graph.py RUN_OR_CHECKPOINT [--out FILE.pb] [--input uint8|float] \
+    [--batch_size N]
+
+Batch norm is in inference form and normalisation is part of the graph: the input is an image as the
+data set holds it, [N, S, S, 3] with values from 0 to 255, the output the logits `linear/output`.
+Ascend's tools read graphs of TensorFlow 1.15: run it there.
+"""
+
+import _checkout  # noqa: F401, I001
+import os
+import sys
+
+import trained_network
+from command_line import Parser, new_file, whole
+from errors import exit_code_of
+
+INPUT = "image"
+DTYPES = {"uint8": "uint8", "float": "float32"}
+
+
+def parser() -> Parser:
+    """The command line."""
+    parser = Parser(
+        description="Freeze a trained network: variables become constants.",
+        epilog=trained_network.WITHOUT_RECORD,
+    )
+    trained_network.add_flags(parser)
+    graph = parser.add_argument_group("graph")
+    graph.add_argument(
+        "--out", type=new_file(".pb"), metavar="FILE.pb", help="[beside the checkpoint]"
+    )
+    graph.add_argument(
+        "--input", choices=list(DTYPES), default="uint8", help="type of images [uint8]"
+    )
+    graph.add_argument("--batch_size", type=whole(1), metavar="N", help="of the graph [any number]")
+    return parser
+
+
+def main() -> None:
+    args = parser().parse_args()
+    network = trained_network.load(args)
+    from sparsenet_model import LOGITS
+
+    path = args.out or network.prefix + ".pb"
+    frozen = freeze(network, args.input, args.batch_size)
+    partial = path + ".partial"
+    with open(partial, "wb") as stream:
+        stream.write(frozen.SerializeToString())
+    os.replace(partial, path)
+    side = network.recipe.config.image_size
+    print(path)
+    print("input   {} {} [{}, {side}, {side}, 3]".format(
+        INPUT, args.input, args.batch_size or "any", side=side))  # fmt: skip
+    print("output  {} [.., {}]".format(LOGITS, network.recipe.config.classes))
+
+
+def freeze(network: trained_network.TrainedNetwork, dtype: str, batch_size=None):
+    """A GraphDef without variables: INPUT -> LOGITS. batch_size: None for any number of images."""
+    from tf_stack import session_config, tf
+
+    from tensorpack import logger
+    from tensorpack.tfutils.sessinit import DictRestore
+    from tensorpack.tfutils.tower import TowerContext
+
+    from sparsenet_model import LOGITS, SparseNet
+
+    logger.setLevel("ERROR")
+    config = network.recipe.config
+    model = SparseNet(config, network.preprocessing, batch_size)
+    with tf.Graph().as_default() as graph:
+        image, label = model.inputs()[:2]
+        image = tf.placeholder(DTYPES[dtype], image.shape, INPUT)
+        label = tf.placeholder(label.dtype, label.shape, "label")
+        step = [tf.constant(0)] if config.dropout else []
+        with TowerContext("", is_training=False):
+            model.build_graph(image, label, *step)
+        with tf.Session(config=session_config()) as session:
+            session.run(tf.global_variables_initializer())
+            DictRestore(network.weights).init(session)
+            return tf.graph_util.remove_training_nodes(
+                tf.graph_util.convert_variables_to_constants(
+                    session, graph.as_graph_def(), [LOGITS]
+                ),
+                protected_nodes=[LOGITS],
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of(main))

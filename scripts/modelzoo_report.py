@@ -1,0 +1,82 @@
+"""The figures of a run in the lines and files that ModelZoo's harness reads.
+
+python scripts/modelzoo_report.py RUN_DIR --case perf|acc --seconds N --out DIR
+"""
+
+import _checkout  # noqa: F401, I001
+import os
+import platform
+import sys
+from typing import Dict, List
+
+from command_line import Parser, whole
+from errors import UserError, exit_code_of
+from run_directory import Row, find_table, read_record, read_rows, summary, write_whole
+
+NETWORK = "SparseNet_ID1616_for_TensorFlow"
+
+
+def parser() -> Parser:
+    """The command line."""
+    parser = Parser(description="A run's figures as ModelZoo's harness reads them.")
+    parser.add_argument("run", metavar="RUN_DIR")
+    parser.add_argument("--case", choices=("perf", "acc"), required=True, help="what was asked")
+    parser.add_argument(
+        "--seconds", type=whole(0), metavar="N", required=True, help="of the whole script"
+    )
+    parser.add_argument("--out", metavar="DIR", required=True, help="where the files go")
+    return parser
+
+
+def main() -> None:
+    args = parser().parse_args()
+    record, rows = read_record(args.run), read_rows(find_table(args.run))
+    if not rows:
+        raise UserError("{} holds no finished epoch".format(args.run))
+    found = figures(record, rows, args.case, args.seconds)
+    print("------------------ Final result ------------------")
+    for name, key in [
+        ("Final Performance images/sec", "ActualFPS"),
+        ("Final Performance sec/step", "TrainingTime"),
+        ("Final Train Accuracy", "TrainAccuracy"),
+        ("E2E Training Duration sec", "E2ETrainingTime"),
+    ]:
+        print("{} : {}".format(name, found[key]))
+    case = found["CaseName"]
+    write_whole(
+        os.path.join(args.out, case + ".log"),
+        "".join("{} = {}\n".format(*item) for item in found.items()),
+    )
+    write_whole(
+        os.path.join(args.out, "train_{}_loss.txt".format(case)),
+        "".join("{:.6f}\n".format(row["train_loss"]) for row in rows),
+    )
+
+
+def figures(record: dict, rows: List[Row], case: str, seconds: int) -> Dict[str, object]:
+    """What ${CaseName}.log holds, in its order.
+
+    ActualFPS in images/s over all devices and TrainingTime in seconds a step leave out what a
+    run takes to get going, see run_directory.summary. TrainAccuracy is the share of test images
+    that the trained network gets right, ActualLoss the last epoch's training loss.
+    """
+    devices = len(record["devices"]) * record.get("workers", 1)
+    batch = record["recipe"]["batch_size"]
+    found = summary(rows)
+    name = "{}_bs{}_{}p_{}".format(NETWORK, batch // devices, devices, case)
+    return {
+        "Network": NETWORK,
+        "RankSize": devices,
+        "BatchSize": batch // devices,
+        "DeviceType": platform.machine(),
+        "CaseName": name,
+        "ActualFPS": "{:.3f}".format(found["images_per_second"]),
+        "TrainingTime": "{:.6f}".format(batch / found["images_per_second"]),
+        "TrainAccuracy": "{:.6f}".format(1 - found["test_error"]),
+        "ActualLoss": "{:.6f}".format(found["train_loss"]),
+        "E2ETrainingTime": seconds,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of(main))

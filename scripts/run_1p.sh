@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# The paper's 300 epochs on CIFAR-10 on one GPU. The table of losses, errors and speed,
+# loss+perf_<platform>.txt, is copied to where this was called.
+# Data: --data_path=DIR, else $DATA_PATH, else data/ in the checkout. --help for more.
+set -euo pipefail
+
+PLATFORM=${PLATFORM:-gpu}
+export RANK_SIZE=1
+# shellcheck source=scripts/modelzoo.sh
+source "$(dirname "${BASH_SOURCE[0]}")/modelzoo.sh"
+data_path=${DATA_PATH:-}
+if [ -z "$data_path" ] && [ -d "$checkout/data" ]; then
+    data_path=$checkout/data
+fi
+read_arguments "$@"
+
+train() {
+    trap copy_table EXIT
+    train_and_report acc
+}
+
+# Also of a run that was stopped.
+copy_table() {
+    local table
+    for table in "${run_directory:-}"/loss+perf_*.txt; do
+        if [ -f "$table" ] && ! [ "$table" -ef "$called_from/$(basename "$table")" ]; then
+            cp "$table" "$called_from/"
+        fi
+    done
+}
+
+on_screen train

@@ -1,0 +1,97 @@
+"""How training speed grows with the number of devices: images/s and scaling efficiency.
+
+python scripts/scaling.py 1 2 4 [--horovod] [flags of main_gpu.py]
+
+Each number of devices trains random images for two epochs, of which the second is timed; every
+device has the same number of images a step. With --horovod a process a device, started by
+horovodrun on this host, else the GPUs of one process.
+"""
+
+import _checkout  # noqa: F401, I001
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from typing import List
+
+from command_line import Parser, positive, whole
+from errors import RunFailed, UserError, exit_code_of
+from run_directory import find_table, read_rows, summary
+
+MAIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "main_gpu.py")
+
+
+def parser() -> Parser:
+    """The command line, but for the launcher's part of it."""
+    parser = Parser(
+        description="Images/s and scaling efficiency for numbers of devices.",
+        epilog="Other flags go on to main_gpu.py, such as --depth 40.",
+    )
+    parser.add_argument("devices", nargs="+", type=whole(1), metavar="N", help="e.g. 1 2 4")
+    parser.add_argument("--horovod", action="store_true", help="a process for each device")
+    parser.add_argument(
+        "--batch_size", type=whole(1), metavar="N", default=64, help="images a device [64]"
+    )
+    parser.add_argument("--steps", type=whole(2), metavar="N", default=50, help="an epoch [50]")
+    parser.add_argument(
+        "--timeout", type=positive, metavar="S", default=3600, help="seconds a run [3600]"
+    )
+    return parser
+
+
+def main() -> None:
+    args, flags = parser().parse_known_args()
+    if args.horovod and shutil.which("horovodrun", path=search_path()) is None:
+        raise UserError("horovodrun is not found; accepted: what requirements-horovod.txt lists")
+    print("{:>7}  {:>8}  {:>10}".format("devices", "images/s", "efficiency"), flush=True)
+    single = None
+    for count in args.devices:
+        speed = images_per_second(count, args, flags)
+        single = single or speed / count
+        print("{:>7}  {:>8.0f}  {:>10.1%}".format(count, speed, speed / count / single), flush=True)
+
+
+def images_per_second(count: int, args, flags: List[str]) -> float:
+    """The speed of training on so many devices, over all of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = launcher(count, args.horovod) + [
+            "--fake", "--max_epoch", "2", "--steps_per_epoch", str(args.steps),
+            "--batch_size", str(args.batch_size * count), *flags,
+            "--log_dir", folder, "--name", "run",
+        ]  # fmt: skip
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, timeout=args.timeout,
+                env=dict(os.environ, PATH=search_path()),
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise RunFailed("{} devices: not done after {:g} s".format(count, args.timeout))
+        if done.returncode:
+            raise RunFailed("{} devices: {}".format(count, reason(done.stdout.decode())))
+        return summary(read_rows(find_table(os.path.join(folder, "run"))))["images_per_second"]
+
+
+def launcher(count: int, by_horovod: bool) -> List[str]:
+    """The start of the command that trains on so many devices."""
+    command = [sys.executable, MAIN]
+    if by_horovod:
+        hosts = "localhost:{}".format(count)
+        return ["horovodrun", "--gloo", "-np", str(count), "-H", hosts] + command
+    return command + (["--gpu", ",".join(map(str, range(count)))] if count > 1 else [])
+
+
+def search_path() -> str:
+    """The PATH with what is installed beside this Python."""
+    return os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+
+
+def reason(output: str) -> str:
+    """The line of a launcher's output that says what was wrong."""
+    lines = [line for line in output.splitlines() if "error: " in line] or output.splitlines()
+    return lines[0].partition("error: ")[2] or lines[0] if lines else "no output"
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of(main))

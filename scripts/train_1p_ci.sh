@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# ModelZoo's check of a checkout: one epoch on one NPU. --help for the arguments.
+set -euo pipefail
+
+PLATFORM=${PLATFORM:-npu}
+export RANK_SIZE=1
+# shellcheck source=scripts/modelzoo.sh
+source "$(dirname "${BASH_SOURCE[0]}")/modelzoo.sh"
+read_arguments "$@"
+epochs=1
+
+train() {
+    echo "$(date +%Y%m%d%H%M%S)-[INFO] start to run train_1p.sh"
+    train_and_report perf
+    echo "$(date +%Y%m%d%H%M%S)-[INFO] finish to run train_1p.sh"
+}
+
+on_screen train

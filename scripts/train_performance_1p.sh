@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Two epochs on one NPU, for speed: the first one, in which it compiles, is not timed.
+# --help for the arguments.
+set -euo pipefail
+
+PLATFORM=${PLATFORM:-npu}
+export RANK_SIZE=1
+# shellcheck source=scripts/modelzoo.sh
+source "$(dirname "${BASH_SOURCE[0]}")/modelzoo.sh"
+read_arguments "$@"
+epochs=2
+on_screen train_and_report perf

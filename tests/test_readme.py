@@ -18,6 +18,9 @@ COMMANDS = [
 SHORT = ["--max_epoch", "1", "--drop_1", "1", "--drop_2", "2"]
 TINY_CIFAR = SHORT + ["--depth", "10", "--growth_rate", "4", "--batch_size", "20"]
 ELSEWHERE = "run by test_scripts.py"
+MODELZOO = "run by test_modelzoo.py"
+BUILT = "by scripts/test.sh, without GPUs"
+WORKERS = "run by test_workers.py, with two processes"
 NOT_RUN = {
     "bash scripts/quickstart.sh": ELSEWHERE,
     "python scripts/evaluate.py CHECKPOINT --recipe ascend --depth 100 --growth_rate 24 "
@@ -25,6 +28,20 @@ NOT_RUN = {
     "bash scripts/test.sh": "it is what runs this test",
     "python -m pip install -r requirements.txt": "scripts/test.sh has run it",
     'python -m pip install "tensorflow[and-cuda]==2.21.*"': "marked in README as not run here",
+    "source /usr/local/Ascend/ascend-toolkit/set_env.sh": "on an Ascend host",
+    "python3 -m pip install -r requirements-npu.txt": "on an Ascend host",
+    "python3 ./main_npu.py --dataset c10 --dataset_dir DIR --fetch sparse --depth 100 "
+    "--growth_rate 24 --batch_size 64 --drop_1 150 --drop_2 225 --max_epoch 300": "by test_npu.py, "
+    "with a stand-in of npu_bridge",
+    "bash scripts/train_full_1p.sh --data_path=DIR "
+    "--precision_mode=must_keep_origin_dtype": MODELZOO,
+    "PLATFORM=gpu bash scripts/train_1p_ci.sh --recipe digits": MODELZOO,
+    "HOROVOD_WITH_TENSORFLOW=1 HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 "
+    "HOROVOD_GPU_OPERATIONS=NCCL python -m pip install -r requirements-horovod.txt": BUILT,
+    "horovodrun --gloo -np 8 -H host1:4,host2:4 python main_gpu.py --dataset c10 "
+    "--dataset_dir DIR --batch_size 512 --learning_rate 0.8": WORKERS,
+    "horovodrun --gloo -np 8 -H host1:4,host2:4 python main_gpu.py --resume RUN_DIR": WORKERS,
+    "python scripts/scaling.py 1 2 4 --horovod": WORKERS,
 }
 ORIGINAL = (
     "python ./main_gpu.py --dataset c10 --dataset_dir DIR --fetch sparse --depth 100 "
@@ -56,6 +73,9 @@ SHORTENED = {
     "--layers 20 -o connections.png": [],
     "python scripts/plot.py curves RUN_DIR -o curves.svg": [],
     "python scripts/evaluate.py RUN_DIR": [],
+    "python3 main_npu.py --help": [],
+    "python3 main_npu.py --dry_run --npu_option deterministic=1": [],
+    "python scripts/freeze_graph.py RUN_DIR --out sparsenet.pb": [],
     "python scripts/activations.py RUN_DIR/model-0 --gradients --out RUN_DIR/activations.npz": [],
     "python cifar_data.py --dataset_dir DIR": [],
 }

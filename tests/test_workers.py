@@ -11,7 +11,7 @@ from tf_stack import tf
 
 import numpy as np
 import pytest
-from conftest import CHECKOUT, CLEAN_ENVIRONMENT, Result, launch
+from conftest import CHECKOUT, CLEAN_ENVIRONMENT, Result, assert_refused, launch, run_python
 
 import cifar_data
 from train import Platform
@@ -155,6 +155,25 @@ def test_a_killed_worker_ends_the_job(tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode != 0
     assert "error: " in out or "exit" in out.lower(), out
+
+
+@needs_horovod
+def test_the_benchmark_prints_efficiency():
+    flags = ["1", "2", "--horovod", "--recipe", "digits", "--depth", "7", "--steps", "4"]
+    result = run_python(CHECKOUT / "scripts" / "scaling.py", *flags, "--batch_size", "16")
+    assert result.code == 0, result
+    header, one, two = (line.split() for line in result.out.splitlines())
+    assert header == ["devices", "images/s", "efficiency"]
+    assert one[0] == "1" and one[2] == "100.0%" and two[0] == "2"
+    efficiency = float(two[1]) / 2 / float(one[1])
+    assert float(two[2].rstrip("%")) / 100 == pytest.approx(efficiency, rel=0.05)
+
+
+def test_the_benchmark_tells_what_was_wrong(tmp_path):
+    script = CHECKOUT / "scripts" / "scaling.py"
+    result = run_python(script, "1", "--recipe", "digits", "--depth", "8")
+    assert result.code == 1 and "`depth` is 8" in result.err and result.err.count("\n") == 1
+    assert_refused(run_python(script, "0"), "at least 1")
 
 
 def pid_of_worker(launcher, rank):

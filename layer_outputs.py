@@ -22,20 +22,24 @@ OUTPUT = "/output"  # what tensorpack calls the output of each of its layers
 Arrays = Dict[str, np.ndarray]
 
 
-def layer_outputs(network: TrainedNetwork, batch: Sequence[np.ndarray], gradients: bool) -> Arrays:
+def layer_outputs(
+    network: TrainedNetwork, batch: Sequence[np.ndarray], gradients: bool, config: tf.ConfigProto
+) -> Arrays:
     """Name -> array for a batch (images, labels), in the order of the computation.
+
+    config: of the session
 
     `inference/<layer>` with moving statistics; with `gradients` also `training/<layer>`, of the
     same images in training form, and `gradient/<variable>` of the cost.
     """
     logger.setLevel("ERROR")
-    arrays = _run(network, batch, "inference", False)
+    arrays = _run(network, batch, "inference", False, config)
     if gradients:
-        arrays.update(_run(network, batch, "training", True))
+        arrays.update(_run(network, batch, "training", True, config))
     return arrays
 
 
-def _run(network: TrainedNetwork, batch, stage: str, is_training: bool) -> Arrays:
+def _run(network: TrainedNetwork, batch, stage: str, is_training: bool, config) -> Arrays:
     """The outputs of one form of the network; in training form, the gradients too."""
     recipe = network.recipe
     model = SparseNet(
@@ -57,7 +61,7 @@ def _run(network: TrainedNetwork, batch, stage: str, is_training: bool) -> Array
             )
         # Dropout masks are a function of the step: the first one's.
         values = list(batch) + [0] * (len(inputs) - len(batch))
-        with tf.Session(config=tf_stack.session_config()) as session:
+        with tf.Session(config=config) as session:
             session.run(tf.global_variables_initializer())
             DictRestore(network.weights).init(session)
             results = session.run(list(fetches.values()), dict(zip(inputs, values)))

@@ -18,7 +18,9 @@ def main():
     import npu_platform  # TensorFlow takes seconds to start: mistakes in the command come before
 
     if npu.dry_run:
-        print(npu_platform.session_config(npu, npu_platform.rank_and_count()[1]))
+        _, count = npu_platform.rank_and_count()
+        options = npu_platform.with_workers(npu.options, count)
+        print(npu_platform.session_config(options), end="")
         return
     import train
 

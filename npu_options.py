@@ -87,6 +87,9 @@ OPTIONS: Dict[str, Option] = {
 }
 
 
+ALWAYS = {"use_off_line": True, "mix_compile_mode": False}  # compute on the NPU, all of it
+
+
 class LossScale(NamedTuple):
     """`fixed` at `value`, or `dynamic` starting from it."""
 
@@ -219,8 +222,7 @@ def add_flags(parser) -> List[str]:
 
 def npu_settings(args, root: str) -> NpuSettings:
     """Flags as options; dumps and profiles go to folders in `root` unless told otherwise."""
-    options = {"use_off_line": True, "mix_compile_mode": False}
-    options["precision_mode"] = args.precision_mode
+    options = dict(ALWAYS, precision_mode=args.precision_mode)
     folders = []
     if args.over_dump and args.data_dump_flag:
         raise UserError("--over_dump True; accepted: not with --data_dump_flag True")

@@ -7,6 +7,7 @@ would rebind `tf`, `os` and more.
 
 import importlib
 import os
+from typing import Dict
 
 import tf_stack
 from tf_stack import tf
@@ -14,7 +15,7 @@ from tf_stack import tf
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 from errors import UserError
-from npu_options import OPTIONS, LossScale, NpuSettings
+from npu_options import OPTIONS, LossScale, NpuSettings, Value
 from train import Platform
 from workers import Workers
 
@@ -28,14 +29,16 @@ INSTALL = (
 def platform(npu: NpuSettings) -> Platform:
     """The NPU of this process; UserError where npu_bridge is not installed."""
     rank, count = rank_and_count()
+    device = device_id()
     bridge = import_bridge()
+    options = with_workers(npu.options, count)
     return Platform(
         "npu",
-        ["Ascend NPU, device {}".format(device_id())],
-        session_config(npu, count),
+        ["Ascend NPU, device {}".format(device)],
+        session_config(options),
         wrap_optimizer=lambda optimizer: wrap(optimizer, npu.loss_scale, count, bridge),
-        precision=npu.options["precision_mode"],
-        options=dict(npu.options, loss_scale=npu.loss_scale and npu.loss_scale._asdict()),
+        precision=options["precision_mode"],
+        options=dict(options, loss_scale=npu.loss_scale and npu.loss_scale._asdict()),
         workers=npu_workers(rank, count, bridge),
         folders=npu.folders,
     )
@@ -52,8 +55,13 @@ def import_bridge():
 # The session -----------------------------------------------------------------------------------
 
 
-def session_config(npu: NpuSettings, count: int = 1) -> tf.ConfigProto:
-    """What makes a session run on the NPU, one of `count`.
+def with_workers(options: Dict[str, Value], count: int) -> Dict[str, Value]:
+    """Options with what several devices need: all-reduce beside computation, unless told not to."""
+    return dict({"hcom_parallel": True} if count > 1 else {}, **options)
+
+
+def session_config(options: Dict[str, Value]) -> tf.ConfigProto:
+    """What makes a session run on the NPU; options: see npu_options.OPTIONS.
 
     Both switches are explicit: some versions of npu_bridge set the second only where they add the
     optimizer themselves. Its own documents give it the other switch's OFF.
@@ -64,7 +72,6 @@ def session_config(npu: NpuSettings, count: int = 1) -> tf.ConfigProto:
     rewrite.memory_optimization = RewriterConfig.OFF
     optimizer = rewrite.custom_optimizers.add()
     optimizer.name = "NpuOptimizer"
-    options = dict({"hcom_parallel": True} if count > 1 else {}, **npu.options)
     for key, value in sorted(options.items()):
         # The type has to be the option's: another one is taken without a word, and not read.
         field = OPTIONS[key].field

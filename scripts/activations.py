@@ -9,6 +9,7 @@ import sys
 import trained_network
 from command_line import Parser, new_file, whole
 from errors import UserError, exit_code_of
+from npu_options import ALWAYS, PRECISION_MODES
 
 
 def parser() -> Parser:
@@ -28,7 +29,24 @@ def parser() -> Parser:
         "--gradients", action="store_true",
         help="also the outputs in training form, and the gradients of the step",
     )  # fmt: skip
+    dump.add_argument("--npu", action="store_true", help="compute on this host's Ascend NPU")
+    dump.add_argument(
+        "--precision_mode", choices=PRECISION_MODES, metavar="MODE",
+        default="must_keep_origin_dtype", help="of the NPU [must_keep_origin_dtype]",
+    )  # fmt: skip
     return parser
+
+
+def session_config(args):
+    """Where the outputs are computed: here, as every session does, or on the NPU of this host."""
+    if not args.npu:
+        from tf_stack import session_config
+
+        return session_config()
+    import npu_platform
+
+    npu_platform.import_bridge()
+    return npu_platform.session_config(dict(ALWAYS, precision_mode=args.precision_mode))
 
 
 def main() -> None:
@@ -43,7 +61,7 @@ def main() -> None:
     import layer_outputs
 
     batch, _ = next(network.data.test_batches(args.images))
-    arrays = layer_outputs.layer_outputs(network, batch, args.gradients)
+    arrays = layer_outputs.layer_outputs(network, batch, args.gradients, session_config(args))
     layer_outputs.save(args.out, arrays, network, batch)
     print("{}: {} arrays of {}".format(args.out, len(arrays), network.prefix))
 

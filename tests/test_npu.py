@@ -5,6 +5,7 @@ import os
 
 from tf_stack import tf
 
+import numpy as np
 import pytest
 from conftest import CHECKOUT, TINY, assert_refused, launch, run_python
 from google.protobuf import text_format
@@ -255,6 +256,22 @@ def test_two_devices(tmp_path):
     assert record["workers"] == 2
     # Half of each batch of 64, five steps an epoch: 160 images.
     assert rows(tmp_path / "runs" / "run")[0]["global_step"] == 5
+
+
+def test_layer_outputs_are_computed_on_the_npu(pair, tmp_path):
+    script, record = CHECKOUT / "scripts" / "activations.py", tmp_path / "asked"
+    env = {"PYTHONPATH": os.pathsep.join([str(STAND_IN), str(CHECKOUT)]),
+           "NPU_STAND_IN": str(record)}  # fmt: skip
+    run = pair / "gpu" / "model-0"
+    for name, flags in [("npu", ["--npu"]), ("cpu", [])]:
+        out = tmp_path / (name + ".npz")
+        result = run_python(script, run, "--out", out, "--gradients", *flags, env=env)
+        assert result.code == 0, result
+    found = [value for what, value in asked(record) if what == "session"]
+    assert [options["precision_mode"] for options in found] == ["must_keep_origin_dtype"] * 2
+    npu, cpu = (np.load(str(tmp_path / (name + ".npz"))) for name in ("npu", "cpu"))
+    assert npu.files == cpu.files
+    assert np.array_equal(npu["gradient/conv0/W"], cpu["gradient/conv0/W"])
 
 
 def test_help_fits_a_terminal():

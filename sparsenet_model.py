@@ -66,9 +66,10 @@ class Dropout:
     `step` is fed with the batch: reading the global step would race with its increment.
     """
 
-    def __init__(self, rate: float, seed: int, step: Optional[tf.Tensor]):
+    def __init__(self, rate: float, seed: int, step: Optional[tf.Tensor], first_device: int = 0):
         self.rate = rate if get_current_tower_context().is_training else 0.0
         self.seed = seed
+        self.first_device = first_device
         self.step = step
         self.place = 0
 
@@ -77,7 +78,8 @@ class Dropout:
         if not self.rate:
             return x
         self.place += 1
-        stream = hash_seed(self.seed, self.place, get_current_tower_context().index)
+        device = self.first_device + get_current_tower_context().index
+        stream = hash_seed(self.seed, self.place, device)
         uniform = tf.random.stateless_uniform(x.shape, seed=tf.stack([stream, self.step]))
         return x * tf.cast(uniform >= self.rate, x.dtype) / (1.0 - self.rate)
 
@@ -262,6 +264,7 @@ class SparseNet(ModelDesc):
     learning_rate:  of the first epoch
     weight_decay:   on the variables that `decayed` names, one of DECAYED
     seed:           of the dropout masks
+    first_device:   number of this process's first device among those of all workers
     """
 
     def __init__(
@@ -274,6 +277,7 @@ class SparseNet(ModelDesc):
         decayed: str = "kernels",
         seed: int = 0,
         wrap_optimizer=lambda optimizer: optimizer,
+        first_device: int = 0,
     ):
         super().__init__()
         self.config = config
@@ -284,6 +288,7 @@ class SparseNet(ModelDesc):
         self.decayed = decayed
         self.seed = seed
         self.wrap_optimizer = wrap_optimizer
+        self.first_device = first_device
 
     def inputs(self):
         """uint8 images [batch_size, S, S, 3] and int32 labels; with dropout, the step."""
@@ -296,7 +301,7 @@ class SparseNet(ModelDesc):
 
     def build_graph(self, image: tf.Tensor, label: tf.Tensor, step=None) -> tf.Tensor:
         """The cost of a step; names the tensors LOGITS, CROSS_ENTROPY and WRONG on its way."""
-        dropout = Dropout(self.config.dropout, self.seed, step)
+        dropout = Dropout(self.config.dropout, self.seed, step, self.first_device)
         logits = network(self.normalize(image), self.config, dropout)
         cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label, logits=logits)
         cross_entropy = tf.identity(cross_entropy, CROSS_ENTROPY)

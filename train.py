@@ -382,6 +382,7 @@ def train(this: Run, table: Optional[records.Table]) -> None:
         recipe.decayed,
         settings.seed,
         this.platform.wrap_optimizer,
+        this.platform.workers.rank * len(this.platform.devices),
     )
     trainer = make_trainer(this.platform)
     trainer.setup_graph(

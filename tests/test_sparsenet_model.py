@@ -11,7 +11,7 @@ from tensorpack.tfutils.tower import TowerContext
 from initial_weights import initial_value, initial_weights
 from network_costs import parameters
 from sparsenet_config import SparseNetConfig, variable_shapes
-from sparsenet_model import CROSS_ENTROPY, LOGITS, MOMENTUM, WRONG, SparseNet
+from sparsenet_model import CROSS_ENTROPY, LOGITS, MOMENTUM, WRONG, Dropout, SparseNet
 
 
 def small(**fields):
@@ -186,13 +186,22 @@ def test_dropout_follows_each_convolution_but_conv0():
     assert len(masks(dataclasses.replace(single, unit="bottleneck"))) == 12 + 2
 
 
+def test_every_worker_drops_by_masks_of_its_own():
+    def masks(first_device):
+        with tf.Graph().as_default(), TowerContext("", is_training=True):
+            dropped = Dropout(0.5, 0, tf.constant(0), first_device)(tf.ones([1000]))
+            with tf.Session() as session:
+                return session.run(dropped)
+
+    assert np.array_equal(masks(0), masks(0))
+    assert not np.array_equal(masks(0), masks(1))
+
+
 def test_dropout_keeps_the_mean_and_is_off_at_inference():
     images, labels = batch()
     off = Built(small(dropout=0.5)).run(LOGITS + ":0", images, labels)
     without = Built(small()).run(LOGITS + ":0", images, labels)
     assert np.array_equal(off, without)
-    from sparsenet_model import Dropout
-
     with tf.Graph().as_default(), TowerContext("", is_training=True), tf.Session() as session:
         dropped = session.run(Dropout(0.3, 0, tf.constant(0))(tf.ones([10000])))
     assert np.unique(dropped).tolist() == pytest.approx([0, 1 / 0.7])

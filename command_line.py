@@ -60,10 +60,10 @@ class Parser(argparse.ArgumentParser):
             **kwargs,
         )
 
-    def parse_args(self, args=None, namespace=None):
+    def parse_known_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else args
         args = [part for arg in args for part in self._separated(_underscored(arg))]
-        return super().parse_args(args, namespace)
+        return super().parse_known_args(args, namespace)
 
     def _separated(self, argument: str) -> List[str]:
         """`-d40` -> `-d 40`: Python 3.7 can't read the two in one where it may not abbreviate."""

@@ -20,6 +20,7 @@ def main():
     if npu.dry_run:
         _, count = npu_platform.rank_and_count()
         options = npu_platform.with_workers(npu.options, count)
+        print("# memory_optimization is RewriterConfig.OFF, which its enumeration calls MANUAL")
         print(npu_platform.session_config(options), end="")
         return
     import train

@@ -14,6 +14,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, 
 
 from command_line import Settings, settings_from, training_parser
 from errors import UserError
+from run_directory import read_record
 
 Value = Union[bool, int, str]
 
@@ -31,11 +32,13 @@ def _one_of(*values: str) -> Option:
 
 
 FLAG = Option("b", "0, 1, true, false", lambda text: text.lower() in ("0", "1", "true", "false"))
-COUNT = Option("i", "a whole number", lambda text: re.match(r"-?\d+$", text) is not None)
+COUNT = Option("i", "a whole number", lambda text: bool(re.match(r"-?[0-9]{1,18}\Z", text)))
 TEXT = Option("s", "text", lambda text: text != "")
 FILE = Option("s", "a file that exists", os.path.isfile)
 STEPS = Option(
-    "s", "steps such as 0|5|10-20", lambda text: re.match(r"\d+(-\d+)?(\|\d+(-\d+)?)*$", text)
+    "s",
+    "steps such as 0|5|10-20",
+    lambda text: bool(re.match(r"[0-9]+(-[0-9]+)?(\|[0-9]+(-[0-9]+)?)*\Z", text)),
 )
 
 
@@ -51,7 +54,11 @@ PRECISION_MODES = (
     "force_fp16", "cube_fp16in_fp32out",
 )  # fmt: skip
 OPTIONS: Dict[str, Option] = {
-    "use_off_line": FLAG,
+    "use_off_line": Option(
+        "b",
+        "1, true: else it is not the NPU that computes",
+        lambda text: text.lower() in ("1", "true"),
+    ),
     "mix_compile_mode": FLAG,
     "enable_data_pre_proc": FLAG,
     "enable_dump": FLAG,
@@ -177,7 +184,8 @@ def parse(argv: Sequence[str]) -> Tuple[Optional[Settings], Optional[NpuSettings
     settings = settings_from(args)
     if settings is None:
         return None, None
-    return settings, npu_settings(own, os.path.abspath(settings.log_dir))
+    start = FROM_NOTHING if settings.resume is None else recorded(settings.resume)
+    return settings, npu_settings(own, start, os.path.abspath(settings.log_dir))
 
 
 def add_flags(parser) -> List[str]:
@@ -186,7 +194,6 @@ def add_flags(parser) -> List[str]:
     known = set(vars(parser.parse_args([])))
     group.add_argument(
         "--precision_mode", type=option_of("precision_mode"), metavar="MODE",
-        default="allow_mix_precision",
         help="{} [allow_mix_precision]; to compare platforms: must_keep_origin_dtype".format(
             ", ".join(PRECISION_MODES)
         ),
@@ -201,7 +208,7 @@ def add_flags(parser) -> List[str]:
         ("profiling", "profiling_mode", "profile the run"),
     ]:
         group.add_argument(
-            "--" + name, type=option_of(key), nargs="?", const=True, default=False,
+            "--" + name, type=option_of(key), nargs="?", const=True,
             metavar="BOOL", help=what + " [False]",
         )  # fmt: skip
     for name, key, what in [
@@ -220,33 +227,63 @@ def add_flags(parser) -> List[str]:
     return sorted(set(vars(parser.parse_args([]))) - known)
 
 
-def npu_settings(args, root: str) -> NpuSettings:
-    """Flags as options; dumps and profiles go to folders in `root` unless told otherwise."""
-    options = dict(ALWAYS, precision_mode=args.precision_mode)
-    folders = []
-    if args.over_dump and args.data_dump_flag:
-        raise UserError("--over_dump True; accepted: not with --data_dump_flag True")
-    if args.over_dump:
-        folders.append(os.path.join(root, "overflow_dump"))
-        options.update(enable_dump_debug=True, dump_debug_mode="all", dump_path=folders[-1])
-    if args.data_dump_flag:
-        folders.append(os.path.join(root, "data_dump"))
-        options.update(enable_dump=True, dump_mode="all", dump_path=folders[-1])
-    if args.data_dump_step is not None:
-        options["dump_step"] = args.data_dump_step
-    if args.profiling:
-        folders.append(os.path.join(root, "profiling"))
-        choice = {"output": folders[-1], "training_trace": "on", "task_trace": "on"}
-        options.update(profiling_mode=True, profiling_options=json.dumps(choice))
-    for name in ("fusion_switch_file", "auto_tune_mode"):
-        if getattr(args, name) is not None:
-            options[name] = getattr(args, name)
+Start = Tuple[Dict[str, Value], Optional[LossScale]]  # options and loss scale to begin with
+FROM_NOTHING = (ALWAYS, ...)
+
+
+def recorded(directory: str) -> Start:
+    """What was asked of the NPU when a run was begun; UserError where run.json does not tell."""
+    record = read_record(directory)
+    try:
+        options = dict(record.get("npu", ALWAYS))
+        scale = options.pop("loss_scale", None)
+        for key, value in options.items():
+            is_own = {"b": bool, "i": int, "s": str}[OPTIONS[key].field]
+            if type(value) is not is_own:
+                raise ValueError("`{}` is {!r}".format(key, value))
+        return options, scale and LossScale(str(scale["kind"]), float(scale["value"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError("{}/run.json is not complete: npu: {}".format(directory, error))
+
+
+def npu_settings(args, start: Start, root: str) -> NpuSettings:
+    """What flags ask for beyond `start`; dumps and profiles go to folders in `root` by default."""
+    options, scale = dict(start[0]), start[1]
+    for flag, key in [
+        ("over_dump", "enable_dump_debug"), ("data_dump_flag", "enable_dump"),
+        ("profiling", "profiling_mode"), ("data_dump_step", "dump_step"),
+        ("fusion_switch_file", "fusion_switch_file"), ("auto_tune_mode", "auto_tune_mode"),
+        ("precision_mode", "precision_mode"),
+    ]:  # fmt: skip
+        value = getattr(args, flag)
+        if value or (value is False and key in options):
+            options[key] = value
     for key, value in args.npu_option:
         if key == "precision_mode":
             raise UserError("--npu_option {}={}; accepted: --precision_mode".format(key, value))
         options[key] = value
-    mode = args.precision_mode
-    scale = args.loss_scale
+    options.setdefault("precision_mode", "allow_mix_precision")
+    folders = complete_dumps(options, root)
+    if args.loss_scale is not ...:
+        scale = args.loss_scale
     if scale is ...:
-        scale = None if mode in NO_LOSS_SCALE else DYNAMIC
+        scale = None if options["precision_mode"] in NO_LOSS_SCALE else DYNAMIC
     return NpuSettings(options, scale, folders, args.dry_run)
+
+
+def complete_dumps(options: Dict[str, Value], root: str) -> List[str]:
+    """Give dumps and profiles what they need beside their switch; returns where they go."""
+    folders = []
+    for switch, mode, name in [
+        ("enable_dump_debug", "dump_debug_mode", "overflow_dump"),
+        ("enable_dump", "dump_mode", "data_dump"),
+    ]:
+        if options.get(switch):
+            options.setdefault(mode, "all")
+            folders.append(options.setdefault("dump_path", os.path.join(root, name)))
+    if options.get("profiling_mode"):
+        choice = {"output": os.path.join(root, "profiling"), "training_trace": "on"}
+        choice["task_trace"] = "on"
+        choice = json.loads(options.setdefault("profiling_options", json.dumps(choice)))
+        folders += [choice["output"]] if isinstance(choice.get("output"), str) else []
+    return folders

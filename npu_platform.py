@@ -7,6 +7,7 @@ would rebind `tf`, `os` and more.
 
 import importlib
 import os
+import re
 from typing import Dict
 
 import tf_stack
@@ -29,9 +30,9 @@ INSTALL = (
 def platform(npu: NpuSettings) -> Platform:
     """The NPU of this process; UserError where npu_bridge is not installed."""
     rank, count = rank_and_count()
-    device = device_id()
-    bridge = import_bridge()
     options = with_workers(npu.options, count)
+    device = options.get("session_device_id", device_id())
+    bridge = import_bridge()
     return Platform(
         "npu",
         ["Ascend NPU, device {}".format(device)],
@@ -48,7 +49,8 @@ def import_bridge():
     """npu_bridge.npu_init; UserError that says what to install and source."""
     try:
         return importlib.import_module("npu_bridge.npu_init")
-    except (ImportError, OSError) as error:  # OSError: a library of CANN that is not sourced
+    # What a library of CANN that is not sourced, or another TensorFlow, makes of it.
+    except (ImportError, OSError, AttributeError, tf.errors.OpError) as error:
         raise UserError("npu_bridge can't be imported ({}); {}".format(error, INSTALL))
 
 
@@ -152,6 +154,6 @@ def device_id() -> int:
 
 def _number(name: str, default: int, accepted: str, test) -> int:
     text = os.environ.get(name) or str(default)
-    if not text.isdigit() or not test(int(text)):
+    if not re.match("[0-9]{1,9}$", text) or not test(int(text)):
         raise UserError("{} is {!r}; accepted: {}".format(name, text, accepted))
     return int(text)

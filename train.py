@@ -102,6 +102,8 @@ def run(settings: Settings, choose_platform: Callable[[Settings], Platform]) -> 
         if this.platform.workers.is_first:
             print("{}: all {} epochs are done".format(this.directory, this.recipe.epochs))
         return
+    if this.platform.workers.wait_for_all is not None:
+        wait_for_all(this.platform)
     if not this.platform.workers.is_first:
         help_to_train(this)
         return
@@ -124,6 +126,14 @@ def run(settings: Settings, choose_platform: Callable[[Settings], Platform]) -> 
         )
     close_records(this, table)
     print_summary(this, table)
+
+
+def wait_for_all(platform: Platform) -> None:
+    """Nothing is written before every worker has found its data and all it needs."""
+    try:
+        platform.workers.wait_for_all(platform.session_config)
+    except tf.errors.OpError as error:
+        raise RunFailed("another worker can't start: {}".format(reason_of(error)))
 
 
 def help_to_train(this: Run) -> None:

@@ -34,8 +34,11 @@ def add_flags(parser: Parser) -> None:
     add_data_flags(parser.add_argument_group("data"))
 
 
-def load(args) -> TrainedNetwork:
-    """What the command line names; UserError where it does not fit together."""
+def load(args, with_data: bool = True) -> TrainedNetwork:
+    """What the command line names; UserError where it does not fit together.
+
+    with_data: False where the data are read only if the record does not tell their preprocessing
+    """
     run = args.checkpoint
     if not os.path.isdir(run):
         run = os.path.dirname(run) or "."
@@ -49,6 +52,8 @@ def load(args) -> TrainedNetwork:
 
     prefix = find_checkpoint(args.checkpoint)
     weights = network_weights(prefix, recipe.config)
+    if preprocessing is not None and not with_data:
+        return TrainedNetwork(recipe, prefix, weights, None, preprocessing)
     if fake_seed is None:
         data = datasets.load(recipe.dataset, directory, not args.no_verify)
     else:

@@ -27,6 +27,7 @@ class Workers:
     mean:         tensor -> its mean over all workers; all of them have to ask for it
     broadcast:    an op that gives all variables the first worker's values; None where the
                   trainer does that itself
+    wait_for_all: returns when every worker has asked; None where a launch script ends them all
     make_trainer: a trainer for one device that averages gradients, unless the optimizer does
     """
 
@@ -34,6 +35,7 @@ class Workers:
     count: int = 1
     mean: Callable[[tf.Tensor], tf.Tensor] = tf.identity
     broadcast: Optional[Callable[[], tf.Operation]] = None
+    wait_for_all: Optional[Callable[[tf.ConfigProto], None]] = None
     make_trainer: Callable = SimpleTrainer
 
     @property
@@ -62,8 +64,17 @@ def horovod_workers(has_gpus: bool) -> Workers:
         hvd.rank(),
         hvd.size(),
         mean=lambda tensor: hvd.allreduce(tensor, op=hvd.Average),
+        wait_for_all=wait_for_horovod,
         make_trainer=horovod_trainer if has_gpus else horovod_trainer_without_gpu,
     )
+
+
+def wait_for_horovod(config: tf.ConfigProto) -> None:
+    """Return when every worker has called this; OpError where one has ended before."""
+    import horovod.tensorflow as hvd
+
+    with tf.Graph().as_default(), tf.Session(config=config) as session:
+        session.run(hvd.allreduce(tf.constant(0.0), name="all_are_ready"))
 
 
 def local_rank() -> int:

@@ -40,7 +40,7 @@ def parser() -> Parser:
 
 def main() -> None:
     args = parser().parse_args()
-    network = trained_network.load(args)
+    network = trained_network.load(args, with_data=False)
     from sparsenet_model import LOGITS
 
     path = args.out or network.prefix + ".pb"

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # What the scripts in ModelZoo's conventions share; sourced by them.
 
-scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+unset CDPATH # with it, cd prints where it goes
+scripts=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 checkout=$(dirname "$scripts")
 called_from=$PWD
 
@@ -15,7 +16,8 @@ schedule=(
     --dataset c10 --fetch sparse --depth 100 --growth_rate 24
     --batch_size 64 --drop_1 150 --drop_2 225 --max_epoch 300
 )
-epochs= # in place of the schedule's
+epochs=        # in place of the schedule's, and of a recipe's
+of_devices=()  # batch size and learning rate, where the number of devices gives them
 data_path=
 ckpt_path=
 output=$checkout/test/output/$ASCEND_DEVICE_ID
@@ -48,6 +50,10 @@ read_arguments() {
             exit 2
             ;;
     esac
+    if ! [[ $ASCEND_DEVICE_ID =~ ^[0-9]+$ ]]; then
+        echo "error: ASCEND_DEVICE_ID is $ASCEND_DEVICE_ID; accepted: a whole number" >&2
+        exit 2
+    fi
     for argument in "$@"; do
         case $argument in
             -h | --help)
@@ -61,6 +67,7 @@ read_arguments() {
             --precision_mode=* | --over_dump=* | --data_dump_flag=* | --data_dump_step=* | --profiling=*)
                 npu_flags+=("$argument")
                 ;;
+            --*) launcher_flags+=("$(underscored "$argument")") ;;
             *) launcher_flags+=("$argument") ;;
         esac
     done
@@ -71,6 +78,17 @@ read_arguments() {
         echo '[Error] para "data_path" must be confing'
         exit 1
     fi
+}
+
+# `--max-epoch=1` -> `--max_epoch=1`: the launchers take either.
+underscored() {
+    local flag=${1%%=*}
+    flag=--${flag//-/_}
+    flag=${flag/--__/--}
+    case $1 in
+        *=*) echo "$flag=${1#*=}" ;;
+        *) echo "$flag" ;;
+    esac
 }
 
 # A path as the caller meant it; nothing stays nothing.
@@ -115,20 +133,21 @@ choose_run() {
         if [ -z "$(value_of --recipe)" ]; then
             arguments+=("${schedule[@]}")
         fi
-        if [ -n "$epochs" ]; then
-            arguments+=(--max_epoch "$epochs")
-        fi
-        if [ -n "$data_path" ]; then
-            arguments+=(--dataset_dir "$data_path")
-        fi
-        if [ -n "$ckpt_path" ]; then
-            arguments+=(--load "$ckpt_path")
-        fi
+        arguments+=(${of_devices[@]+"${of_devices[@]}"})
         name=$(value_of --name)
         log_dir=$(value_of --log_dir)
         : "${name:=run-$(date +%Y%m%d-%H%M%S)-$$}" "${log_dir:=$output}"
         run_directory=$log_dir/$name
         arguments+=(--log_dir "$log_dir" --name "$name")
+    fi
+    if [ -n "$epochs" ]; then
+        arguments+=(--max_epoch "$epochs")
+    fi
+    if [ -n "$data_path" ]; then
+        arguments+=(--dataset_dir "$data_path")
+    fi
+    if [ -n "$ckpt_path" ]; then
+        arguments+=(--load "$ckpt_path")
     fi
     if [ "$PLATFORM" = npu ]; then
         arguments+=(${npu_flags[@]+"${npu_flags[@]}"})
@@ -138,20 +157,75 @@ choose_run() {
     arguments+=(${launcher_flags[@]+"${launcher_flags[@]}"})
 }
 
+# on_screen COMMAND ...: run it, with all that it prints in train_output.log too.
+on_screen() {
+    mkdir -p "$output"
+    # Jobs get process groups of their own, to which signals can be passed on.
+    set -m
+    jobs_started=()
+    trap 'signal_jobs INT' INT
+    trap 'signal_jobs TERM' TERM
+    trap finish EXIT
+    exec > >(exec tee -i "$output/train_output.log") 2>&1
+    screen=$!
+    "$@"
+}
+
+# Whatever ends the script ends its jobs, and the screen is written to the end.
+finish() {
+    local code=$?
+    signal_jobs TERM
+    at_end
+    exec >&- 2>&-
+    wait "$screen" || true
+    exit "$code"
+}
+
+# What a script has to do in any case.
+at_end() { :; }
+
+# start_job LOG COMMAND ...: in the background; what it prints goes to LOG and to the screen.
+start_job() {
+    local log=$1
+    shift
+    ("$@" </dev/null 2>&1 | tee -i "$log") &
+    jobs_started+=("$!")
+}
+
+signal_jobs() {
+    local job
+    for job in ${jobs_started[@]+"${jobs_started[@]}"}; do
+        kill -"$1" -- "-$job" 2>/dev/null || true
+    done
+}
+
+# wait_for JOB: its exit code; a signal that is passed on to it does not end the waiting.
+wait_for() {
+    local code=0
+    wait "$1" || code=$?
+    while kill -0 "$1" 2>/dev/null; do
+        code=0
+        wait "$1" || code=$?
+    done
+    return "$code"
+}
+
 # train_and_report CASE: train, then print and keep ModelZoo's figures; CASE is perf or acc.
 train_and_report() {
     local start
     start=$(date +%s)
     choose_run
-    python3 "$checkout/main_$PLATFORM.py" "${arguments[@]}" 2>&1 |
-        tee "$output/train_$ASCEND_DEVICE_ID.log"
+    start_job "$output/train_$ASCEND_DEVICE_ID.log" \
+        python3 "$checkout/main_$PLATFORM.py" "${arguments[@]}"
+    wait_for "${jobs_started[0]}"
+    report "$1" "$start"
+}
+
+# report CASE START: the figures of a run; what trained nothing has none.
+report() {
+    case " ${launcher_flags[*]-} " in
+        *" --dry_run "* | *" --list_recipes "* | *" --help "*) return ;;
+    esac
     python3 "$scripts/modelzoo_report.py" "$run_directory" --case "$1" --out "$output" \
-        --seconds "$(($(date +%s) - start))"
+        --seconds "$(($(date +%s) - $2))"
 }
-
-# on_screen COMMAND ...: run it, with all it prints in train_output.log too.
-on_screen() {
-    mkdir -p "$output"
-    "$@" 2>&1 | tee "$output/train_output.log"
-}
-

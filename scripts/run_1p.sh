@@ -5,22 +5,17 @@
 set -euo pipefail
 
 PLATFORM=${PLATFORM:-gpu}
-export RANK_SIZE=1
+export RANK_SIZE=1 RANK_ID=0
 # shellcheck source=scripts/modelzoo.sh
-source "$(dirname "${BASH_SOURCE[0]}")/modelzoo.sh"
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/modelzoo.sh"
 data_path=${DATA_PATH:-}
 if [ -z "$data_path" ] && [ -d "$checkout/data" ]; then
     data_path=$checkout/data
 fi
 read_arguments "$@"
 
-train() {
-    trap copy_table EXIT
-    train_and_report acc
-}
-
 # Also of a run that was stopped.
-copy_table() {
+at_end() {
     local table
     for table in "${run_directory:-}"/loss+perf_*.txt; do
         if [ -f "$table" ] && ! [ "$table" -ef "$called_from/$(basename "$table")" ]; then
@@ -29,4 +24,4 @@ copy_table() {
     done
 }
 
-on_screen train
+on_screen train_and_report acc

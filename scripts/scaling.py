@@ -1,6 +1,6 @@
 """How training speed grows with the number of devices: images/s and scaling efficiency.
 
-python scripts/scaling.py 1 2 4 [--horovod] [flags of main_gpu.py]
+python scripts/scaling.py 1,2,4 [--horovod] [flags of main_gpu.py]
 
 Each number of devices trains random images for two epochs, of which the second is timed; every
 device has the same number of images a step. With --horovod a process a device, started by
@@ -8,14 +8,16 @@ horovodrun on this host, else the GPUs of one process.
 """
 
 import _checkout  # noqa: F401, I001
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from typing import List
 
-from command_line import Parser, positive, whole
+from command_line import Parser, positive, whole, whole_numbers
 from errors import RunFailed, UserError, exit_code_of
 from run_directory import find_table, read_rows, summary
 
@@ -28,7 +30,9 @@ def parser() -> Parser:
         description="Images/s and scaling efficiency for numbers of devices.",
         epilog="Other flags go on to main_gpu.py, such as --depth 40.",
     )
-    parser.add_argument("devices", nargs="+", type=whole(1), metavar="N", help="e.g. 1 2 4")
+    parser.add_argument(
+        "devices", type=whole_numbers(1), metavar="N,N,...", help="first of all, e.g. 1,2,4"
+    )
     parser.add_argument("--horovod", action="store_true", help="a process for each device")
     parser.add_argument(
         "--batch_size", type=whole(1), metavar="N", default=64, help="images a device [64]"
@@ -55,22 +59,33 @@ def main() -> None:
 def images_per_second(count: int, args, flags: List[str]) -> float:
     """The speed of training on so many devices, over all of them."""
     with tempfile.TemporaryDirectory() as folder:
-        command = launcher(count, args.horovod) + [
+        command = launcher(count, args.horovod) + flags + [
             "--fake", "--max_epoch", "2", "--steps_per_epoch", str(args.steps),
-            "--batch_size", str(args.batch_size * count), *flags,
-            "--log_dir", folder, "--name", "run",
+            "--batch_size", str(args.batch_size * count), "--log_dir", folder, "--name", "run",
         ]  # fmt: skip
-        try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, timeout=args.timeout,
-                env=dict(os.environ, PATH=search_path()),
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
+        code, output = run_group(command, args.timeout)
+        if code is None:
             raise RunFailed("{} devices: not done after {:g} s".format(count, args.timeout))
-        if done.returncode:
-            raise RunFailed("{} devices: {}".format(count, reason(done.stdout.decode())))
+        if code:
+            raise RunFailed("{} devices: {}".format(count, reason(output)))
         return summary(read_rows(find_table(os.path.join(folder, "run"))))["images_per_second"]
+
+
+def run_group(command: List[str], timeout: float):
+    """(exit code, output) of a command with all that it starts; None as code after `timeout`."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=dict(os.environ, PATH=search_path()), start_new_session=True,
+    )  # fmt: skip
+    try:
+        output, _ = process.communicate(timeout=timeout)
+        return process.returncode, output.decode()
+    except subprocess.TimeoutExpired:
+        return None, ""
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def launcher(count: int, by_horovod: bool) -> List[str]:

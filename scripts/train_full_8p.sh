@@ -7,7 +7,7 @@ set -euo pipefail
 PLATFORM=${PLATFORM:-npu}
 export RANK_SIZE=${RANK_SIZE:-8}
 # shellcheck source=scripts/modelzoo.sh
-source "$(dirname "${BASH_SOURCE[0]}")/modelzoo.sh"
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/modelzoo.sh"
 if [ "$PLATFORM" != npu ]; then
     echo "error: PLATFORM is $PLATFORM; accepted: npu (several GPUs: see README, horovodrun)" >&2
     exit 2
@@ -17,17 +17,34 @@ if ! [[ $RANK_SIZE =~ ^[1-9][0-9]*$ ]]; then
     exit 2
 fi
 read_arguments "$@"
-schedule+=(--batch_size "$((64 * RANK_SIZE))")
-schedule+=(--learning_rate "$(python3 -c "print(0.1 * $RANK_SIZE)")")
+of_devices=(
+    --batch_size "$((64 * RANK_SIZE))"
+    --learning_rate "$(python3 -c "print(0.1 * $RANK_SIZE)")"
+)
 
-outputs=$(dirname "$output")
+# Device N's log goes where ModelZoo's harness looks, unless there is an --output_path.
+log_of() {
+    if [ "$output" = "$checkout/test/output/$ASCEND_DEVICE_ID" ]; then
+        echo "$checkout/test/output/$1/train_$1.log"
+    else
+        echo "$output/train_$1.log"
+    fi
+}
 
-# start_rank RANK: one process, on the device of the same number.
+# start_rank RANK: one process, on the device of the same number; the first one is on the screen.
 start_rank() {
-    mkdir -p "$outputs/$1"
-    RANK_ID=$1 DEVICE_ID=$1 ASCEND_DEVICE_ID=$1 \
-        python3 "$checkout/main_npu.py" "${arguments[@]}" >"$outputs/$1/train_$1.log" 2>&1 &
-    pids+=("$!")
+    local log command
+    log=$(log_of "$1")
+    mkdir -p "$(dirname "$log")"
+    command=(
+        env RANK_ID="$1" DEVICE_ID="$1" ASCEND_DEVICE_ID="$1"
+        python3 "$checkout/main_npu.py" "${arguments[@]}"
+    )
+    if [ "$1" = 0 ]; then
+        start_job "$log" "${command[@]}"
+    else
+        start_job "$log" "${command[@]}" >/dev/null
+    fi
 }
 
 # The first process that fails ends the others: without it they would wait for ever.
@@ -35,22 +52,20 @@ train() {
     local start rank
     start=$(date +%s)
     choose_run
-    pids=()
-    trap 'kill "${pids[@]}" 2>/dev/null || true' EXIT
     for ((rank = 0; rank < RANK_SIZE; rank++)); do
         start_rank "$rank"
     done
-    for ((rank = 0; rank < RANK_SIZE; rank++)); do
+    for _ in "${jobs_started[@]}"; do
         if ! wait -n; then
-            kill "${pids[@]}" 2>/dev/null || true
-            echo "error: a process failed; the last lines of each log:" >&2
-            tail -n 2 "$outputs"/*/train_*.log >&2
+            signal_jobs TERM
+            echo "error: a process failed; the last line of each log:"
+            for ((rank = 0; rank < RANK_SIZE; rank++)); do
+                echo "$(log_of "$rank"): $(tail -n 1 "$(log_of "$rank")")"
+            done
             exit 1
         fi
     done
-    cat "$outputs/0/train_0.log"
-    python3 "$scripts/modelzoo_report.py" "$run_directory" --case acc --out "$output" \
-        --seconds "$(($(date +%s) - start))"
+    report acc "$start"
 }
 
 on_screen train

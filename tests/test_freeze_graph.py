@@ -1,5 +1,8 @@
 """The frozen graph, as Ascend's converter is given it."""
 
+import json
+import shutil
+
 from tf_stack import tf
 
 import numpy as np
@@ -53,6 +56,18 @@ def test_its_logits_are_those_of_the_checkpoint(tmp_path, network):
             {"uint8": "uint8", "float": "float32"}[dtype]
         )
         np.testing.assert_allclose(logits_of(out, fed), wanted[: len(fed)], rtol=1e-4, atol=1e-5)
+
+
+def test_the_data_are_not_needed(finished_run, tmp_path):
+    """The graph is often made on another host than the network was trained on."""
+    shutil.copytree(str(finished_run), str(tmp_path / "run"))
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    record["settings"]["dataset_dir"] = "/gone"
+    record["recipe"]["dataset"] = "c10"
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    result = run_python(SCRIPT, tmp_path / "run", "--out", tmp_path / "frozen.pb")
+    assert result.code == 0, result
+    assert (tmp_path / "frozen.pb").exists()
 
 
 def test_mistakes(tmp_path, finished_run):

@@ -5,8 +5,10 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from conftest import CHECKOUT, CLEAN_ENVIRONMENT, Result
@@ -121,11 +123,54 @@ def test_eight_processes_and_one_that_fails(tmp_path):
     assert result.code == 0, result
     kept = (tmp_path / "out" / "0" / (NETWORK + "_bs16_2p_acc.log")).read_text()
     assert "RankSize = 2\n" in kept
-    assert (tmp_path / "out" / "1" / "train_1.log").exists()
+    assert (tmp_path / "out" / "0" / "train_1.log").exists()
+    assert "run directory" in (tmp_path / "out" / "0" / "train_0.log").read_text()
+    assert "run directory" in result.out
     result = bash(script("train_full_8p.sh"), *flags, "--depth", "8", **env)
     assert result.code == 1 and "`depth` is 8" in result.out
     result = bash(script("train_full_8p.sh"), *flags, PLATFORM="gpu")
     assert result.code == 2 and "horovodrun" in result.err
+
+
+def test_called_through_a_link_with_odd_settings_of_the_shell(tmp_path):
+    link = tmp_path / "check.sh"
+    link.symlink_to(str(script("train_1p_ci.sh")))
+    result = bash(link, *SHORT, "--max-epoch", "1", "--log-dir={}".format(tmp_path / "l g"),
+                  "--output_path=out", PLATFORM="gpu", cwd=tmp_path, CDPATH=".:/tmp",
+                  RANK_ID="3", RANK_SIZE="8")  # fmt: skip
+    assert result.code == 0, result
+    assert "Final Performance images/sec" in result.out
+    assert list((tmp_path / "l g").glob("run-*/stats.json"))
+
+
+def test_what_trains_nothing_has_no_figures(tmp_path):
+    out = "--output_path={}".format(tmp_path)
+    result = bash(script("train_full_1p.sh"), *SHORT, "--dry_run", out)
+    assert result.code == 0 and "NpuOptimizer" in result.out and "Final" not in result.out
+
+
+@pytest.mark.parametrize("number, word", [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "")])
+def test_a_signal_to_the_script_ends_the_training(tmp_path, number, word):
+    """As a scheduler sends it: to the script alone."""
+    env = dict(CLEAN_ENVIRONMENT, PLATFORM="gpu")
+    env["PATH"] = "{}:{}".format(os.path.dirname(sys.executable), os.environ["PATH"])
+    process = subprocess.Popen(
+        ["bash", str(script("run_1p.sh"))] + SHORT + ["--max_epoch", "5000", "--output_path=out"],
+        cwd=str(tmp_path), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, env=env, preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    while not list(tmp_path.glob("out/run-*/model-10.index")):
+        assert process.poll() is None, process.stdout.read().decode()
+        time.sleep(0.2)
+    process.send_signal(number)
+    out = process.communicate(timeout=60)[0].decode()  # until all that writes to it has ended
+    assert process.returncode != 0
+    assert word in out and "Final" not in out
+    (run,) = tmp_path.glob("out/run-*")
+    (table,) = tmp_path.glob("loss+perf_*.txt")
+    assert table.read_text() == (run / table.name).read_text()
+    assert ("# after epoch" in table.read_text()) == bool(word)
 
 
 @pytest.mark.parametrize("where", ["scripts", "."])
@@ -168,5 +213,8 @@ def test_mistakes_end_the_script(tmp_path):
     assert result.code == 2 and "--fetsh" in result.out
     result = bash(script("train_full_1p.sh"), *SHORT, out, PLATFORM="tpu")
     assert result.code == 2 and "gpu, npu" in result.err
+    for name in ("x", "../../../zz", "-1"):
+        result = bash(script("train_1p_ci.sh"), *SHORT, out, ASCEND_DEVICE_ID=name)
+        assert result.code == 2 and "ASCEND_DEVICE_ID" in result.err
     result = bash(script("train_full_1p.sh"), "--help")
     assert result.code == 0 and max(map(len, result.out.splitlines())) <= 80

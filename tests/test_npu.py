@@ -176,6 +176,8 @@ def test_folders_of_dumps_are_made(tmp_path):
                         "--log_dir", tmp_path)  # fmt: skip
     assert result.code == 0, result
     assert (tmp_path / "overflow_dump").is_dir()
+    found = dry_run("--data_dump_flag", "--npu_option", "dump_path=/elsewhere")
+    assert found["dump_path"] == ("s", b"/elsewhere") and found["dump_mode"] == ("s", b"all")
 
 
 @pytest.mark.parametrize(
@@ -185,6 +187,8 @@ def test_folders_of_dumps_are_made(tmp_path):
         (["--loss_scale", "fixed:0.5"], "fixed:N"),
         (["--loss_scale", "often"], "dynamic"),
         (["--npu_option", "deterministic=yes"], "whole number"),
+        (["--npu_option", "deterministic=99999999999999999999"], "whole number"),
+        (["--npu_option", "use_off_line=0"], "use_off_line"),
         (["--npu_option", "unheard_of=1"], "unheard_of"),
         (["--npu_option", "iterations_per_loop=100"], "images are fed"),
         (["--npu_option", "precision_mode=force_fp16"], "--precision_mode"),
@@ -192,7 +196,6 @@ def test_folders_of_dumps_are_made(tmp_path):
         (["--auto_tune_mode", "XX"], "RL"),
         (["--data_dump_step", "5-"], "10-20"),
         (["--over_dump", "maybe"], "maybe"),
-        (["--over_dump", "--data_dump_flag"], "--data_dump_flag"),
         (["--gpu", "0"], "ASCEND_DEVICE_ID"),
         (["--depth", "0"], "--depth"),
     ],
@@ -206,6 +209,7 @@ def test_mistakes(flags, word, tmp_path):
     "env, word",
     [
         ({"RANK_SIZE": "x"}, "RANK_SIZE"),
+        ({"RANK_ID": "\u00b2"}, "RANK_ID"),
         ({"RANK_SIZE": "2", "RANK_ID": "2"}, "0 to 1"),
         ({"RANK_SIZE": "2", "RANK_ID": "1"}, "RANK_TABLE_FILE"),
         ({"ASCEND_DEVICE_ID": "first"}, "ASCEND_DEVICE_ID"),
@@ -221,13 +225,32 @@ def test_without_npu_bridge_it_says_what_to_install(tmp_path):
     assert not os.listdir(str(tmp_path))
 
 
-def test_a_run_is_continued_in_its_precision(tmp_path):
+def test_libraries_of_cann_that_are_not_sourced(tmp_path):
+    """As npu_bridge fails then: where it loads its library of ops."""
+    bridge = tmp_path / "npu_bridge"
+    bridge.mkdir()
+    (bridge / "__init__.py").write_text("")
+    (bridge / "npu_init.py").write_text(
+        "import tensorflow as tf\ntf.load_op_library('/nowhere/_tf_adapter.so')\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), str(CHECKOUT)])
+    result = run_python(CHECKOUT / "main_npu.py", *TINY, env={"PYTHONPATH": paths})
+    assert_refused(result, "npu_bridge", "set_env.sh", "_tf_adapter.so")
+
+
+def test_a_run_is_continued_as_it_was_begun(tmp_path):
     flags = TINY + ["--max_epoch", "1", "--log_dir", tmp_path, "--name", "run"]
+    flags += ["--precision_mode", "force_fp16", "--loss_scale", "fixed:64"]
+    flags += ["--npu_option", "deterministic=1", "--npu_option", "session_device_id=3"]
     assert launch_npu(*flags).code == 0
     again = ["--resume", tmp_path / "run", "--max_epoch", "2"]
     assert_refused(launch_npu(*again, "--precision_mode", "force_fp32"), "precision")
     assert_refused(launch(*again), "platform")
-    assert launch_npu(*again).code == 0
+    assert launch_npu(*again, "--npu_option", "op_debug_level=1").code == 0
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["devices"] == ["Ascend NPU, device 3"]
+    assert record["npu"]["loss_scale"] == {"kind": "fixed", "value": 64.0}
+    assert record["continued"][0]["npu"] == dict(record["npu"], op_debug_level=1)
     assert [row["epoch_num"] for row in rows(tmp_path / "run")] == [1, 2]
 
 

@@ -41,7 +41,7 @@ NOT_RUN = {
     "horovodrun --gloo -np 8 -H host1:4,host2:4 python main_gpu.py --dataset c10 "
     "--dataset_dir DIR --batch_size 512 --learning_rate 0.8": WORKERS,
     "horovodrun --gloo -np 8 -H host1:4,host2:4 python main_gpu.py --resume RUN_DIR": WORKERS,
-    "python scripts/scaling.py 1 2 4 --horovod": WORKERS,
+    "python scripts/scaling.py 1,2,4 --horovod": WORKERS,
 }
 ORIGINAL = (
     "python ./main_gpu.py --dataset c10 --dataset_dir DIR --fetch sparse --depth 100 "

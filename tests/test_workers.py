@@ -141,6 +141,20 @@ def test_a_job_is_not_continued_with_another_number_of_workers(tmp_path):
 
 
 @needs_horovod
+def test_what_one_worker_lacks_is_told_before_anything_is_written(tmp_path):
+    script = tmp_path / "one_lacks.py"
+    script.write_text(
+        "import os, sys\nsys.path.insert(0, {!r})\nimport main_gpu\n"
+        "from errors import exit_code_of\n"
+        "if os.environ['HOROVOD_RANK'] == '1':\n    sys.argv += ['--steps_per_epoch', '9999']\n"
+        "sys.exit(exit_code_of(main_gpu.main))\n".format(str(CHECKOUT))
+    )
+    result = run(script, *TINY, "--max_epoch", "1", "--log_dir", tmp_path / "runs")
+    assert result.code != 0 and "--steps_per_epoch 9999" in result.out
+    assert not (tmp_path / "runs").exists()
+
+
+@needs_horovod
 def test_a_killed_worker_ends_the_job(tmp_path):
     flags = TINY + ["--max_epoch", "10000", "--log_dir", tmp_path, "--name", "run"]
     process = start(CHECKOUT / "main_gpu.py", *flags)
@@ -159,7 +173,7 @@ def test_a_killed_worker_ends_the_job(tmp_path):
 
 @needs_horovod
 def test_the_benchmark_prints_efficiency():
-    flags = ["1", "2", "--horovod", "--recipe", "digits", "--depth", "7", "--steps", "4"]
+    flags = ["1,2", "--horovod", "--recipe", "digits", "--depth", "7", "--steps", "4"]
     result = run_python(CHECKOUT / "scripts" / "scaling.py", *flags, "--batch_size", "16")
     assert result.code == 0, result
     header, one, two = (line.split() for line in result.out.splitlines())

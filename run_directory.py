@@ -156,8 +156,9 @@ NOTES = """\
 # Losses are cross entropy per image, without weight decay; errors are fractions.
 # train_* are means over the epoch's augmented batches, while the weights move; test_* are over
 # every test image, after the epoch.
-# epoch_seconds covers the training steps alone. After a start, the first of several steps is left
-# out (it sets up memory and kernels) and the rest is scaled to the whole epoch.
+# epoch_seconds covers the training steps alone. After a start, the first 20 steps (at most half of
+# the epoch's) are left out, in which memory and kernels are set up, and the rest is scaled to the
+# whole epoch.
 """
 
 

@@ -361,6 +361,18 @@ def test_statistics_that_no_step_updates_are_found(tmp_path):
     assert graph_part(paths[0], paths[0]).verdict == findings.SAME
 
 
+def test_an_attribute_at_its_default_is_told_with_its_value(tmp_path):
+    def build(epsilon):
+        images, ones = tf.placeholder(tf.float32, [2, 4, 4, 3]), tf.ones([3])
+        tf.raw_ops.FusedBatchNormV3(x=images, scale=ones, offset=ones, mean=ones, variance=ones,
+                                    epsilon=epsilon, is_training=False)  # fmt: skip
+
+    one, two = (write_graph(tmp_path / "{}.pbtxt".format(e), lambda e=e: build(e))
+                for e in (1e-4, 1e-3))  # fmt: skip
+    part = graph_part(one, two)
+    assert part.verdict == findings.DIFFERENT and "epsilon 0.0001 -> 0.001" in part.headline
+
+
 def test_bodies_of_functions_are_compared(tmp_path):
     def build(factor):
         @function.Defun(tf.float32, func_name="scaled")

@@ -8,6 +8,7 @@ from tf_stack import tf
 import numpy as np
 import pytest
 from conftest import CHECKOUT, TINY, assert_refused, launch, run_python
+from graphs import relative_difference
 
 import cifar_data
 import run_directory
@@ -62,10 +63,6 @@ def runs(tmp_path_factory):
     return {name: root / name for name in pythons}
 
 
-def relative_difference(a, b):
-    return np.linalg.norm(a - b) / np.linalg.norm(b)
-
-
 @pytest.mark.parametrize("writer", ["modern", "legacy"])
 def test_a_checkpoint_gives_the_same_logits_and_error_on_both(runs, writer, tmp_path):
     logits = []
@@ -79,10 +76,13 @@ def test_a_checkpoint_gives_the_same_logits_and_error_on_both(runs, writer, tmp_
         logits.append(np.load(out))
     assert relative_difference(*logits) <= 1e-5
     labels = cifar_data.load("digits", None).test.labels
+    # Images whose two largest logits rounding may put in another order.
+    ranked = np.sort(logits[0], axis=1)
+    close = int((ranked[:, -1] - ranked[:, -2] < 1e-4 * np.abs(ranked).max()).sum())
     wrong = [int((each.argmax(axis=1) != labels).sum()) for each in logits]
-    assert wrong[0] == wrong[1]
+    assert abs(wrong[0] - wrong[1]) <= close
     last = run_directory.read_rows(run_directory.find_table(str(runs[writer])))[-1]
-    assert wrong[0] == round(last["test_error"] * len(labels))
+    assert abs(wrong[0] - round(last["test_error"] * len(labels))) <= close
 
 
 def test_both_start_from_the_same_weights(runs):
@@ -111,10 +111,9 @@ def test_one_step_moves_the_weights_alike(tmp_path):
     for name in modern.get_variable_to_shape_map():
         a, b = modern.get_tensor(name), legacy.get_tensor(name)
         if name.endswith("/Momentum"):
-            # The gradient. Rounding turns a few ReLUs on or off, which it feels: measured
-            # against double precision, either stack is up to 1.5 % off, 0.9999 in cosine.
-            cosine = (a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b))
-            assert cosine > 0.999, name
+            # The gradient. Rounding turns a few ReLUs on or off, which it feels: measured against
+            # double precision, either stack was up to 1.5 % off. A mistake is of the order of 1.
+            assert relative_difference(a, b) < 0.1, name
         elif name.endswith("/W"):
             assert relative_difference(a, b) < 1e-3, name
 

@@ -12,12 +12,17 @@ from tf_stack import tf
 import numpy as np
 import pytest
 from conftest import CHECKOUT, CLEAN_ENVIRONMENT, Result, assert_refused, launch, run_python
+from graphs import relative_difference
 
 import cifar_data
 from train import Platform
 from workers import Workers
 
 TINY = ["--recipe", "digits", "--depth", "7", "--subset", "320", "--batch_size", "32"]
+# How far apart what training has changed may be, for each variable as a whole. Sums of float32 in
+# another order differ by 1e-6; one ReLU that they flip, in one of 32 images, has moved a gradient
+# by 1e-3 (on an AMD EPYC). A sum in place of a mean is 1 apart, an image counted twice about 0.2.
+SAME_UPDATE = 2e-2
 HOROVODRUN = os.path.join(os.path.dirname(sys.executable), "horovodrun")
 needs_horovod = pytest.mark.skipif(
     not os.path.exists(HOROVODRUN), reason="horovod is not installed beside this Python"
@@ -52,6 +57,13 @@ def run(script, *arguments, **options):
 def variables(prefix):
     reader = tf.train.load_checkpoint(str(prefix))
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def assert_same_updates(start, a, b):
+    """From the variables `start`, two runs went the same way."""
+    for name in a:
+        apart = relative_difference(b[name] - start[name], a[name] - start[name])
+        assert apart <= SAME_UPDATE, (name, apart)
 
 
 def stats(directory):
@@ -100,8 +112,7 @@ def test_two_halves_of_a_batch_are_a_batch(tmp_path):
     start = variables(tmp_path / "one" / "model-0")
     moved = [name for name in a if name.endswith("/W")]
     assert moved and not any(np.array_equal(a[name], start[name]) for name in moved)
-    for name in a:
-        np.testing.assert_allclose(a[name], b[name], rtol=1e-3, atol=1e-5, err_msg=name)
+    assert_same_updates(start, a, b)
     errors = [stats(tmp_path / name)[0]["train_error"] for name in ("one", "two")]
     assert errors[0] == pytest.approx(errors[1], abs=1e-6)
     losses = [stats(tmp_path / name)[0]["train_loss"] for name in ("one", "two")]
@@ -125,8 +136,7 @@ def test_all_workers_end_alike_and_a_stopped_job_goes_on(tmp_path):
     again = run(script, "--resume", tmp_path / "parts", "--max_epoch", "2", **env)
     assert again.code == 0, again.out
     a, b = (variables(tmp_path / name / "model-20") for name in ("whole", "parts"))
-    for name in a:
-        np.testing.assert_allclose(a[name], b[name], rtol=1e-4, atol=1e-6, err_msg=name)
+    assert_same_updates(variables(tmp_path / "whole" / "model-0"), a, b)
     record = json.loads((tmp_path / "parts" / "run.json").read_text())
     assert record["workers"] == 2 and record["continued"][0]["workers"] == 2
     assert [entry["epoch_num"] for entry in stats(tmp_path / "parts")] == [1, 2]

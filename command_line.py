@@ -12,41 +12,11 @@ from typing import Callable, List, Optional, Sequence, Tuple
 
 import recipes
 from errors import UserError
+from network_costs import parameters
 from recipes import CLASSES, DEFAULT_RECIPE, NORMALIZATIONS, RECIPES, Recipe
+from run_directory import read_settings
+from settings import MAX_SEED, Settings
 from sparsenet_config import ATTENTIONS, COMBINES, FETCHES, HEADS
-
-MAX_SEED = 2**32 - 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """A run: the recipe, and all that is not part of it.
-
-    dataset_dir:      where the data are; None for the embedded and for random ones
-    fake:             random images in place of the data set's
-    subset:           use the first N images of each set; None for all
-    steps_per_epoch:  fewer steps than the training set has batches; None for all
-    gpus:             ids of the devices asked for; None for the first one there is
-    load:             checkpoint to take the weights from, in place of initial ones
-    name:             of the run directory under `log_dir`; None for an automatic one
-    resume:           the run directory to continue, in place of a new one
-    data_url, train_url: what ModelArts passes; recorded, and of no effect
-    """
-
-    recipe: Recipe
-    dataset_dir: Optional[str] = None
-    verify: bool = True
-    fake: bool = False
-    subset: Optional[int] = None
-    steps_per_epoch: Optional[int] = None
-    seed: int = 0
-    gpus: Optional[Tuple[int, ...]] = None
-    load: Optional[str] = None
-    log_dir: str = "train_log"
-    name: Optional[str] = None
-    resume: Optional[str] = None
-    data_url: Optional[str] = None
-    train_url: Optional[str] = None
 
 
 class Parser(argparse.ArgumentParser):
@@ -356,8 +326,6 @@ RESUMABLE = ("resume", "dataset_dir", "no_verify", "gpu", "max_epoch", "data_url
 
 def _resumed(args) -> Settings:
     """The settings of the run that --resume names, and the few that may differ this time."""
-    from run_directory import read_settings
-
     for flag, value in sorted(vars(args).items()):
         if flag not in RESUMABLE and value is not None and value is not False:
             raise UserError(
@@ -488,8 +456,6 @@ def _growth_of_each(growth: Tuple[int, ...], blocks: int) -> Tuple[int, ...]:
 
 def recipe_lines() -> List[str]:
     """The named recipes as a table of at most 80 columns."""
-    from network_costs import parameters
-
     line = "{:<26} {:<8} {:>6} {:>11}  {}"
     lines = [line.format("recipe", "data", "epochs", "parameters", "layers of each block")]
     for recipe in RECIPES.values():

@@ -12,9 +12,10 @@ import os
 import re
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from command_line import Settings, settings_from, training_parser
+from command_line import settings_from, training_parser
 from errors import UserError
 from run_directory import read_record
+from settings import Settings
 
 Value = Union[bool, int, str]
 

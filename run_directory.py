@@ -5,7 +5,6 @@ run.json holds what the run was: recipe, settings, data, platform, versions. The
 and log.log lie beside them. TensorFlow is not needed to read them.
 """
 
-import dataclasses
 import datetime
 import glob
 import json
@@ -14,9 +13,8 @@ import statistics
 from typing import Dict, List, Sequence
 
 import recipes
-from command_line import Settings
 from errors import UserError
-from typed_records import check_types
+from settings import Settings, settings_from_dict
 
 RECORD = "run.json"
 GRAPH = "graph.pbtxt"
@@ -98,13 +96,6 @@ def find_table(directory: str) -> str:
 # run.json ------------------------------------------------------------------------------------
 
 
-def settings_to_dict(settings: Settings) -> dict:
-    """Settings as plain data, without the recipe, which has a place of its own."""
-    data = dataclasses.asdict(dataclasses.replace(settings, recipe=None))
-    del data["recipe"]
-    return data
-
-
 def write_record(directory: str, record: dict) -> None:
     """Write run.json, whole or not at all."""
     write_whole(os.path.join(directory, RECORD), json.dumps(record, indent=1) + "\n")
@@ -140,14 +131,9 @@ def read_settings(directory: str) -> Settings:
     """The settings of the run that `directory` holds."""
     record = read_record(directory)
     try:
-        fields = dict(record["settings"])
-        if fields["gpus"] is not None:
-            fields["gpus"] = tuple(fields["gpus"])
-        settings = Settings(recipe=recipes.from_dict(record["recipe"]), **fields)
+        return settings_from_dict(record["settings"], recipes.from_dict(record["recipe"]))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError("{}/{} is not complete: {}".format(directory, RECORD, error))
-    check_types(settings)
-    return settings
 
 
 # The table -----------------------------------------------------------------------------------

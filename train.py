@@ -30,12 +30,12 @@ import run_directory as records
 from callbacks import Checkpoints, EpochReport, Events, Screen, TestSet, TrainingMeter
 from checkpoints import find_checkpoint, latest_checkpoint, network_weights
 from cifar_data import Dataset
-from command_line import Settings
 from curves import plot_curves
 from errors import RunFailed, UserError
 from initial_weights import initial_weights
 from network_costs import parameters
 from recipes import Recipe
+from settings import Settings, settings_to_dict
 from sparsenet_model import SparseNet
 from workers import AverageStatistics, BroadcastVariables, Workers
 
@@ -260,7 +260,7 @@ def open_records(this: Run) -> records.Table:
             start = dict(first_epoch=this.first_epoch, **describe_start(this))
             record["continued"] = list(record.get("continued", ())) + [start]
             record["recipe"] = recipes.to_dict(this.recipe)
-            record["settings"] = records.settings_to_dict(this.settings)
+            record["settings"] = settings_to_dict(this.settings)
             records.write_stats(this.directory, this.rows)
         records.write_record(this.directory, record)
         title = "{} on {}, seed {}, {}".format(
@@ -299,7 +299,7 @@ def describe_run(this: Run) -> dict:
         describe_start(this),
         format=1,
         recipe=recipes.to_dict(this.recipe),
-        settings=records.settings_to_dict(this.settings),
+        settings=settings_to_dict(this.settings),
         parameters=parameters(this.recipe.config),
         platform=this.platform.name,
         precision=this.platform.precision,

@@ -16,7 +16,8 @@ def platform(settings):
     """The GPUs asked for, the first one if none was, or the CPU if there is none."""
     from tf_stack import session_config, tf
 
-    from train import Platform, describe_cpu, describe_gpus
+    from run_platform import Platform
+    from train import describe_cpu, describe_gpus
     from workers import Workers, horovod_workers, started_by_horovod
 
     present = len(tf.config.experimental.list_physical_devices("GPU"))

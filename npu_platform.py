@@ -17,7 +17,7 @@ from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 from errors import UserError
 from npu_options import OPTIONS, LossScale, NpuSettings, Value
-from train import Platform
+from run_platform import Platform
 from workers import Workers
 
 INSTALL = (

@@ -10,7 +10,6 @@ import fcntl
 import os
 import platform as host
 import shlex
-import subprocess
 import sys
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -34,39 +33,12 @@ from curves import plot_curves
 from errors import RunFailed, UserError
 from initial_weights import initial_weights
 from network_costs import parameters
+from processes import output_of
 from recipes import Recipe
+from run_platform import Platform
 from settings import Settings, settings_to_dict
 from sparsenet_model import SparseNet
-from workers import AverageStatistics, BroadcastVariables, Workers
-
-
-@dataclasses.dataclass
-class Platform:
-    """Where a run computes.
-
-    name:           gpu, npu or cpu: part of file names
-    devices:        a description of each device; the batch is divided evenly among them
-    session_config: how TensorFlow's session uses them
-    wrap_optimizer: what the platform puts around the optimizer
-    precision:      of the computation, as run.json records it
-    options:        what else was asked of the platform, for run.json
-    workers:        the processes that train together
-    folders:        that the platform writes to, made with the run directory
-    """
-
-    name: str
-    devices: List[str]
-    session_config: tf.ConfigProto
-    wrap_optimizer: Callable = lambda optimizer: optimizer
-    precision: str = "float32"
-    options: Dict[str, object] = dataclasses.field(default_factory=dict)
-    workers: Workers = Workers()
-    folders: Sequence[str] = ()
-
-    @property
-    def total_devices(self) -> int:
-        """Over all workers."""
-        return len(self.devices) * self.workers.count
+from workers import AverageStatistics, BroadcastVariables
 
 
 @dataclasses.dataclass
@@ -339,10 +311,10 @@ def describe_versions() -> dict:
 def describe_commit() -> Optional[str]:
     """The commit of this code, with `+` where files differ from it; None outside a checkout."""
     here = os.path.dirname(os.path.abspath(__file__))
-    commit = _output_of(["git", "-C", here, "rev-parse", "HEAD"])
+    commit = output_of(["git", "-C", here, "rev-parse", "HEAD"])
     if not commit:
         return None
-    changed = _output_of(["git", "-C", here, "status", "--porcelain", "--untracked-files=no"])
+    changed = output_of(["git", "-C", here, "status", "--porcelain", "--untracked-files=no"])
     return commit + ("+" if changed else "")
 
 
@@ -359,18 +331,9 @@ def describe_cpu() -> str:
 
 def describe_gpus(ids: Tuple[int, ...]) -> List[str]:
     """Names of the GPUs with these ids, as the driver tells them."""
-    names = _output_of(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
+    names = output_of(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
     lines = (names or "").split("\n")
     return [lines[i] if i < len(lines) and lines[i] else "GPU {}".format(i) for i in ids]
-
-
-def _output_of(command: List[str]) -> Optional[str]:
-    try:
-        return subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
-        ).stdout.decode().strip()  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 # Training --------------------------------------------------------------------------------------

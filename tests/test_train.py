@@ -26,6 +26,7 @@ import run_directory
 import train
 from errors import RunFailed
 from recipes import RECIPES
+from run_platform import Platform
 from sparsenet_config import variable_shapes
 
 
@@ -375,12 +376,12 @@ def test_the_reason_is_told_and_not_the_place(text):
 
 
 def one_cpu(settings):
-    return train.Platform("cpu", ["a cpu"], tf.ConfigProto(allow_soft_placement=True))
+    return Platform("cpu", ["a cpu"], tf.ConfigProto(allow_soft_placement=True))
 
 
 def two_devices(settings):
     """Two devices that soft placement puts on the CPU: the wiring of several GPUs."""
-    return train.Platform("cpu", ["one", "two"], tf.ConfigProto(allow_soft_placement=True))
+    return Platform("cpu", ["one", "two"], tf.ConfigProto(allow_soft_placement=True))
 
 
 def test_several_devices_share_each_batch(tmp_path, capsys):

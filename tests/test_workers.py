@@ -15,7 +15,7 @@ from conftest import CHECKOUT, CLEAN_ENVIRONMENT, Result, assert_refused, launch
 from graphs import relative_difference
 
 import cifar_data
-from train import Platform
+from run_platform import Platform
 from workers import Workers
 
 TINY = ["--recipe", "digits", "--depth", "7", "--subset", "320", "--batch_size", "32"]

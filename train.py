@@ -11,7 +11,7 @@ import os
 import platform as host
 import shlex
 import sys
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Optional, Sequence
 
 import tf_stack
 from tf_stack import tf
@@ -316,24 +316,6 @@ def describe_commit() -> Optional[str]:
         return None
     changed = output_of(["git", "-C", here, "status", "--porcelain", "--untracked-files=no"])
     return commit + ("+" if changed else "")
-
-
-def describe_cpu() -> str:
-    """Name and number of cores of this machine's processor."""
-    name = host.machine()
-    try:
-        with open("/proc/cpuinfo") as stream:
-            name = next(line.split(":", 1)[1].strip() for line in stream if "model name" in line)
-    except (OSError, StopIteration):
-        pass  # not Linux, or a processor that gives no name there
-    return "{}, {} cores".format(name, os.cpu_count())
-
-
-def describe_gpus(ids: Tuple[int, ...]) -> List[str]:
-    """Names of the GPUs with these ids, as the driver tells them."""
-    names = output_of(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
-    lines = (names or "").split("\n")
-    return [lines[i] if i < len(lines) and lines[i] else "GPU {}".format(i) for i in ids]
 
 
 # Training --------------------------------------------------------------------------------------

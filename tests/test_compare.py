@@ -14,7 +14,7 @@ from tensorflow.python.framework import function
 
 import cifar_data
 import command_line
-import main_gpu
+import gpu_platform
 import sparsenet_model
 import train
 from checkpoints import original_name, read_arrays
@@ -36,7 +36,7 @@ def run_here(root, name, *flags):
     """A run inside this process, so that a fault can be planted in the code."""
     settings = command_line.parse([*SHORT, "--log_dir", str(root), "--name", name, *flags])
     with tf.Graph().as_default():
-        train.run(settings, main_gpu.platform)
+        train.run(settings, gpu_platform.platform)
     return root / name
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from tensorpack.callbacks import Callback
 
 import main_gpu
-import train
+import trainer
 from errors import exit_code_of
 
-make_callbacks = train.make_callbacks
+make_callbacks = trainer.make_callbacks
 
 
 class SaveOwn(Callback):
@@ -33,7 +33,7 @@ def with_own(this, table):
     return make_callbacks(this, table) + [SaveOwn(this.platform.workers.rank)]
 
 
-train.make_callbacks = with_own
+trainer.make_callbacks = with_own
 
 if __name__ == "__main__":
     sys.exit(exit_code_of(main_gpu.main))

@@ -22,6 +22,7 @@ from conftest import CHECKOUT, SCHEDULE, TINY, assert_refused, launch, write_bin
 
 import command_line
 import initial_weights
+import preparation
 import run_directory
 import train
 from errors import RunFailed
@@ -146,7 +147,7 @@ def test_reported_test_error_is_that_of_the_checkpoint(finished_run):
     from sparsenet_model import CROSS_ENTROPY, WRONG, SparseNet
 
     settings = command_line.parse(TINY)
-    data = train.load_data(settings)
+    data = preparation.load_data(settings)
     record = json.loads((finished_run / "run.json").read_text())
     model = SparseNet(settings.recipe.config, record["preprocessing"], len(data.test.labels))
     predict = OfflinePredictor(

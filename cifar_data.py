@@ -8,7 +8,7 @@ Run alone, this file measures how many images a second it delivers:
     python cifar_data.py --dataset_dir DIR
 """
 
-import supported_python  # noqa: F401, I001  (first: it refuses a Python that can't go on)
+import common.supported_python  # noqa: F401, I001  (first: it refuses a Python that can't go on)
 import copy
 import hashlib
 import io
@@ -25,8 +25,8 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from errors import UserError, exit_code_of
-from recipes import CLASSES
+from sparsenet.errors import UserError, exit_code_of
+from sparsenet.recipes import CLASSES
 
 SIZE = 32
 PAD = 4  # black pixels on each side before the random crop (He et al. 2016, section 4.2)
@@ -636,7 +636,7 @@ def _measure(data: Dataset, batch_size: int, epochs: int) -> List[float]:
 
 def main() -> None:
     """Print how many augmented training images a second one process delivers."""
-    from command_line import data_parser, whole
+    from training.command_line import data_parser, whole
 
     parser = data_parser("Measure how fast training batches are made, in one process.")
     parser.add_argument("--batch_size", type=whole(1), default=64, metavar="N", help="[64]")

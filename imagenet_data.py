@@ -18,8 +18,8 @@ from typing import Callable, Iterable, Iterator, List, NamedTuple, Tuple
 import numpy as np
 
 from cifar_data import Batch, Dataset
-from errors import RunFailed, UserError
-from recipes import CLASSES
+from sparsenet.errors import RunFailed, UserError
+from sparsenet.recipes import CLASSES
 
 SIZE = 224
 TEST_SIZE = 256  # shorter side of a test image before its centre is cut out

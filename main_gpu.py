@@ -4,21 +4,21 @@ python ./main_gpu.py --dataset c10 --dataset_dir DIR --fetch sparse --depth 100 
     --batch_size 64 --drop_1 150 --drop_2 225 --max_epoch 300
 """
 
-import supported_python  # noqa: F401, I001  (first: it refuses a Python that can't go on)
+import common.supported_python  # noqa: F401, I001  (first: it refuses a Python that can't go on)
 import sys
 
-from command_line import parse
-from errors import exit_code_of
+from training.command_line import parse
+from sparsenet.errors import exit_code_of
 
 
 def main():
     settings = parse(sys.argv[1:])
     if settings is None:
         return
-    import gpu_platform  # TensorFlow takes seconds to start: mistakes in the command come before
-    import train
+    from platforms import gpu  # TensorFlow takes seconds to start: mistakes come before
+    from training.run import run
 
-    train.run(settings, gpu_platform.platform)
+    run(settings, gpu.platform)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ names in checkpoints, and those of sparsenet_config.variable_shapes.
 
 from typing import List, Optional
 
-from tf_stack import tf
+from common.tf_stack import tf
 
 import numpy as np
 from tensorpack import ModelDesc
@@ -23,7 +23,7 @@ from tensorpack.models import (
 from tensorpack.tfutils.argscope import argscope
 from tensorpack.tfutils.tower import get_current_tower_context
 
-from sparsenet_config import (
+from sparsenet.config import (
     IMAGE_CHANNELS,
     INNER_WIDTH,
     Block,

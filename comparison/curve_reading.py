@@ -4,8 +4,8 @@ import json
 import re
 from typing import List, Sequence
 
-from errors import UserError
-from run_directory import COLUMNS, Row, read_rows
+from run_directory.record import COLUMNS, Row, read_rows
+from sparsenet.errors import UserError
 
 CURVES = ("test_error", "test_loss", "train_error", "train_loss")
 

@@ -7,10 +7,10 @@ from typing import List, Optional, Sequence
 
 import numpy as np
 
-from comparison.activation_diff import Layer
-from comparison.checkpoint_diff import KINDS, Comparison, worst
-from curves import curves_figure, new_figure, write
-from run_directory import Row
+from comparison.activations import Layer
+from comparison.checkpoints import KINDS, Comparison, worst
+from run_directory.curves import curves_figure, new_figure, write
+from run_directory.record import Row
 
 SHOWN_HISTOGRAMS = 12
 NOTHING = 1e-9  # drawn for a distance of 0 on a logarithmic axis

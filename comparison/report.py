@@ -6,7 +6,7 @@ from typing import Sequence
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from comparison import pictures
-from comparison.checkpoint_diff import KINDS, worst
+from comparison.checkpoints import KINDS, worst
 from comparison.findings import ABSENT, Part, Thresholds, verdict
 from comparison.records import short
 from comparison.sources import Source

@@ -6,9 +6,9 @@ import os
 import re
 from typing import Dict, Optional
 
-from checkpoints import find_checkpoint
-from errors import UserError
-from run_directory import GRAPH, RECORD, STATS, read_record
+from run_directory.checkpoints import find_checkpoint
+from run_directory.record import GRAPH, RECORD, STATS, read_record
+from sparsenet.errors import UserError
 
 STEP = re.compile(r"-(\d+)$")
 UNKNOWN_STEP = -1

@@ -6,10 +6,10 @@ python scripts/activations.py RUN_OR_CHECKPOINT --images 8 --out activations.npz
 import _checkout  # noqa: F401, I001
 import sys
 
-import trained_network
-from command_line import Parser, new_file, whole
-from errors import UserError, exit_code_of
-from npu_options import ALWAYS, PRECISION_MODES
+from evaluation import trained_network
+from training.command_line import Parser, new_file, whole
+from sparsenet.errors import UserError, exit_code_of
+from platforms.npu_options import ALWAYS, PRECISION_MODES
 
 
 def parser() -> Parser:
@@ -40,13 +40,13 @@ def parser() -> Parser:
 def session_config(args):
     """Where the outputs are computed: here, as every session does, or on the NPU of this host."""
     if not args.npu:
-        from tf_stack import session_config
+        from common.tf_stack import session_config
 
         return session_config()
-    import npu_platform
+    from platforms import npu
 
-    npu_platform.import_bridge()
-    return npu_platform.session_config(dict(ALWAYS, precision_mode=args.precision_mode))
+    npu.import_bridge()
+    return npu.npu_session_config(dict(ALWAYS, precision_mode=args.precision_mode))
 
 
 def main() -> None:
@@ -58,11 +58,11 @@ def main() -> None:
                 args.images, len(network.data.test.labels)
             )
         )
-    import layer_outputs
+    from evaluation import activations
 
     batch, _ = next(network.data.test_batches(args.images))
-    arrays = layer_outputs.layer_outputs(network, batch, args.gradients, session_config(args))
-    layer_outputs.save(args.out, arrays, network, batch)
+    arrays = activations.layer_outputs(network, batch, args.gradients, session_config(args))
+    activations.save(args.out, arrays, network, batch)
     print("{}: {} arrays of {}".format(args.out, len(arrays), network.prefix))
 
 

@@ -11,8 +11,8 @@ import _checkout  # noqa: F401, I001
 import json
 import sys
 
-from command_line import Parser, new_file, number, positive, whole
-from errors import EXIT_FAILED, UserError, exit_code_of
+from training.command_line import Parser, new_file, number, positive, whole
+from sparsenet.errors import EXIT_FAILED, UserError, exit_code_of
 
 
 def parser() -> Parser:
@@ -95,11 +95,11 @@ def main() -> int:
 
 def compare(a, b, references, thresholds, args) -> list:
     """The parts, those that decide first."""
-    from comparison.activation_diff import compare_activation_files
-    from comparison.checkpoint_diff import compare_checkpoint_files
-    from comparison.curves_diff import compare_curve_files
+    from comparison.activations import compare_activation_files
+    from comparison.checkpoints import compare_checkpoint_files
+    from comparison.curves import compare_curve_files
     from comparison.findings import ABSENT
-    from comparison.graph_diff import compare_graph_files
+    from comparison.graph.diff import compare_graph_files
     from comparison.records import compare_records
 
     others = [
@@ -131,7 +131,7 @@ def json_text(parts, args, thresholds) -> str:
 
 def write(path: str, text: str) -> None:
     """Write a file, whole or not at all."""
-    from run_directory import write_whole
+    from run_directory.record import write_whole
 
     try:
         write_whole(path, text)

@@ -8,9 +8,9 @@ python scripts/evaluate.py CHECKPOINT --recipe ascend --depth 12 --growth_rate 8
 import _checkout  # noqa: F401, I001
 import sys
 
-import trained_network
-from command_line import Parser, new_file, whole
-from errors import exit_code_of
+from evaluation import trained_network
+from training.command_line import Parser, new_file, whole
+from sparsenet.errors import exit_code_of
 
 
 def parser() -> Parser:
@@ -30,7 +30,7 @@ def parser() -> Parser:
 def main() -> None:
     args = parser().parse_args()
     network = trained_network.load(args)
-    from evaluation import evaluate
+    from evaluation.evaluate import evaluate
 
     data = network.data
     result = evaluate(

@@ -12,9 +12,9 @@ import _checkout  # noqa: F401, I001
 import os
 import sys
 
-import trained_network
-from command_line import Parser, new_file, whole
-from errors import exit_code_of
+from evaluation import trained_network
+from training.command_line import Parser, new_file, whole
+from sparsenet.errors import exit_code_of
 
 INPUT = "image"
 DTYPES = {"uint8": "uint8", "float": "float32"}
@@ -58,7 +58,7 @@ def main() -> None:
 
 def freeze(network: trained_network.TrainedNetwork, dtype: str, batch_size=None):
     """A GraphDef without variables: INPUT -> LOGITS. batch_size: None for any number of images."""
-    from tf_stack import session_config, tf
+    from common.tf_stack import session_config, tf
 
     from tensorpack import logger
     from tensorpack.tfutils.sessinit import DictRestore

@@ -10,9 +10,9 @@ import sys
 import textwrap
 from typing import Callable, List, NamedTuple, Optional, Sequence
 
-from command_line import Parser
-from errors import RunFailed, UserError, exit_code_of
-from network_costs import (
+from training.command_line import Parser
+from sparsenet.errors import RunFailed, UserError, exit_code_of
+from sparsenet.costs import (
     activation_memory,
     connections,
     flops,
@@ -22,7 +22,7 @@ from network_costs import (
     parameters_with_statistics,
     parameters_without_batch_norm,
 )
-from recipes import QUOTED, RECIPES, Published, Recipe
+from sparsenet.recipes import QUOTED, RECIPES, Published, Recipe
 
 
 class Row(NamedTuple):

@@ -9,9 +9,9 @@ import platform
 import sys
 from typing import Dict, List
 
-from command_line import Parser, whole
-from errors import UserError, exit_code_of
-from run_directory import Row, find_table, read_record, read_rows, summary, write_whole
+from training.command_line import Parser, whole
+from sparsenet.errors import UserError, exit_code_of
+from run_directory.record import Row, find_table, read_record, read_rows, summary, write_whole
 
 NETWORK = "SparseNet_ID1616_for_TensorFlow"
 

@@ -13,14 +13,14 @@ import os
 import sys
 from typing import NamedTuple
 
-from command_line import Parser, new_file, whole
-from curves import new_figure, plain_logarithmic, plot_curves, save
-from errors import UserError, exit_code_of
+from training.command_line import Parser, new_file, whole
+from run_directory.curves import new_figure, plain_logarithmic, plot_curves, save
+from sparsenet.errors import UserError, exit_code_of
 from label_placement import Label, place_labels
-from network_costs import connections, gradient_paths, parameters
-from recipes import CLASSES, QUOTED, RECIPES, Published, Recipe
-from run_directory import find_table, read_record, read_rows
-from sparsenet_config import SparseNetConfig, blocks
+from sparsenet.costs import connections, gradient_paths, parameters
+from sparsenet.recipes import CLASSES, QUOTED, RECIPES, Published, Recipe
+from run_directory.record import find_table, read_record, read_rows
+from sparsenet.config import SparseNetConfig, blocks
 
 
 # Connection patterns ---------------------------------------------------------------------------

@@ -17,9 +17,9 @@ import sys
 import tempfile
 from typing import List
 
-from command_line import Parser, positive, whole, whole_numbers
-from errors import RunFailed, UserError, exit_code_of
-from run_directory import find_table, read_rows, summary
+from training.command_line import Parser, positive, whole, whole_numbers
+from sparsenet.errors import RunFailed, UserError, exit_code_of
+from run_directory.record import find_table, read_rows, summary
 
 MAIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "main_gpu.py")
 

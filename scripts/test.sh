@@ -57,7 +57,7 @@ echo "== lint"
 
 failed=0
 run_tests() {
-    echo "== tests: $("$1/bin/python" -c "from tf_stack import VERSION; import sys; \
+    echo "== tests: $("$1/bin/python" -c "from common.tf_stack import VERSION; import sys; \
 print('Python %d.%d' % sys.version_info[:2], 'with TensorFlow', VERSION)")"
     "$1/bin/python" -m pytest "${@:2}" || failed=1
 }

@@ -5,14 +5,14 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from tf_stack import tf  # noqa: I001
+from common.tf_stack import tf  # noqa: I001
 
 import numpy as np
 from tensorpack.callbacks import Callback
 
 import main_gpu
-import trainer
-from errors import exit_code_of
+from training import trainer
+from sparsenet.errors import exit_code_of
 
 make_callbacks = trainer.make_callbacks
 

@@ -8,14 +8,14 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from tf_stack import tf  # noqa: F401, I001
+from common.tf_stack import tf  # noqa: F401, I001
 
 from tensorpack.models import BatchNorm
 from tensorpack.tfutils.argscope import argscope
 
 import main_gpu
 import sparsenet_model
-from errors import exit_code_of
+from sparsenet.errors import exit_code_of
 
 network = sparsenet_model.network
 

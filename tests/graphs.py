@@ -1,11 +1,11 @@
 """Graphs for tests: a model with a session, and the shapes of a network's variables."""
 
-from tf_stack import tf
+from common.tf_stack import tf
 
 import numpy as np
 from tensorpack.tfutils.tower import TowerContext
 
-from initial_weights import initial_weights
+from sparsenet.initial_weights import initial_weights
 from sparsenet_model import SparseNet
 
 PLAIN = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}

@@ -18,7 +18,7 @@ from scipy.io import savemat
 
 import cifar_data
 from cifar_data import ImageSet
-from errors import UserError
+from sparsenet.errors import UserError
 
 
 def images_of(planes):

@@ -1,9 +1,9 @@
 import pytest
 from conftest import CHECKOUT, assert_refused, launch
 
-from command_line import parse
-from errors import UserError
-from recipes import RECIPES
+from sparsenet.errors import UserError
+from sparsenet.recipes import RECIPES
+from training.command_line import parse
 
 ORIGINAL = (
     "--dataset c10 --dataset_dir DIR --fetch sparse --depth 100 --growth_rate 24 --batch_size 64 "
@@ -155,12 +155,12 @@ def test_help_and_recipes_fit_a_terminal_and_name_their_defaults(tmp_path):
 
 
 def test_an_unsupported_python_gets_one_sentence():
-    import supported_python
+    from common import supported_python
 
     accepted = [v for v in [(2, 7)] + [(3, n) for n in range(5, 16)]
                 if supported_python.is_supported(v)]  # fmt: skip
     assert accepted == [(3, 7), (3, 10), (3, 11), (3, 12), (3, 13)]
-    for name in ("supported_python.py", "main_gpu.py"):
+    for name in ("common/supported_python.py", "main_gpu.py"):
         # What an old Python has to be able to read before it can say so.
         source = (CHECKOUT / name).read_text()
         assert 'f"' not in source and "nonlocal" not in source

@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 
-from tf_stack import tf
+from common.tf_stack import tf
 
 import numpy as np
 import pytest
@@ -13,19 +13,19 @@ from google.protobuf import text_format
 from tensorflow.python.framework import function
 
 import cifar_data
-import command_line
-import gpu_platform
 import sparsenet_model
-import train
-from checkpoints import original_name, read_arrays
 from comparison import findings, sources
-from comparison.activation_diff import compare_activation_files
-from comparison.checkpoint_diff import compare_checkpoint_files
+from comparison.activations import compare_activation_files
+from comparison.checkpoints import compare_checkpoint_files
 from comparison.curve_reading import read_curves
-from comparison.curves_diff import compare_curve_files
-from comparison.graph_diff import compare_graph_files
+from comparison.curves import compare_curve_files
+from comparison.graph.diff import compare_graph_files
 from comparison.records import compare_records
-from errors import UserError
+from platforms import gpu
+from run_directory.checkpoints import original_name, read_arrays
+from sparsenet.errors import UserError
+from training import command_line
+from training.run import run as train
 
 COMPARE = CHECKOUT / "scripts" / "compare.py"
 ACTIVATIONS = CHECKOUT / "scripts" / "activations.py"
@@ -36,7 +36,7 @@ def run_here(root, name, *flags):
     """A run inside this process, so that a fault can be planted in the code."""
     settings = command_line.parse([*SHORT, "--log_dir", str(root), "--name", name, *flags])
     with tf.Graph().as_default():
-        train.run(settings, gpu_platform.platform)
+        train(settings, gpu.platform)
     return root / name
 
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 
-from tf_stack import tf
+from common.tf_stack import tf
 
 import numpy as np
 import pytest

@@ -6,7 +6,7 @@ import pytest
 from conftest import assert_refused, launch
 
 import imagenet_data
-from errors import RunFailed, UserError
+from sparsenet.errors import RunFailed, UserError
 
 
 def write_folder(root, classes=3, per_class=6, sizes=((300, 400), (500, 260), (256, 256))):

@@ -23,7 +23,8 @@ def test_every_row_that_should_match_does():
 def test_check_fails_when_a_row_differs(tmp_path):
     """With one count of the recipes changed by one."""
     program = (
-        "import sys; sys.path[:0] = [{!r}, {!r}]; import dataclasses, recipes, ledger, errors\n"
+        "import sys; sys.path[:0] = [{!r}, {!r}]; import dataclasses, ledger\n"
+        "from sparsenet import errors, recipes\n"
         "row = recipes.RECIPES['sparsenet-40-24']\n"
         "wrong = dataclasses.replace(row.published, counted=757253)\n"
         "recipes.RECIPES['sparsenet-40-24'] = dataclasses.replace(row, published=wrong)\n"

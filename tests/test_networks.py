@@ -3,16 +3,16 @@
 import dataclasses
 import os
 
-from tf_stack import tf
+from common.tf_stack import tf
 
 import numpy as np
 import pytest
 from conftest import CHECKOUT, launch, run_python, write_binary_layout
 from graphs import Built, batch, disturbed_weights, graph_shapes, relative_difference
 
-from network_costs import connections, flops, gradient_paths, parameters
-from recipes import RECIPES
-from sparsenet_config import SparseNetConfig, blocks, fetch, operations, reads, variable_shapes
+from sparsenet.config import SparseNetConfig, blocks, fetch, operations, reads, variable_shapes
+from sparsenet.costs import connections, flops, gradient_paths, parameters
+from sparsenet.recipes import RECIPES
 from sparsenet_model import LOGITS
 
 # Graphs of more operations than those of the paper's CIFAR networks take long to build: they are
@@ -81,7 +81,7 @@ def test_the_window_of_the_scripts(layers, growth, path):
 @pytest.mark.parametrize("distance, steps", [(23, 4), (14, 3), (16, 1), (31, 5)])
 def test_sparse_path_is_the_number_of_ones(distance, steps):
     """Slides: the path between layers at offset d in base 2 is the number of ones of binary d."""
-    from network_costs import _distances, _sources
+    from sparsenet.costs import _distances, _sources
 
     (block,) = blocks(SparseNetConfig((40,), (4,)))
     assert _distances(_sources(block), 3)[3 + distance] == steps

@@ -3,14 +3,14 @@
 import json
 import os
 
-from tf_stack import tf
+from common.tf_stack import tf
 
 import numpy as np
 import pytest
 from conftest import CHECKOUT, TINY, assert_refused, launch, run_python
 from google.protobuf import text_format
 
-import npu_options
+from platforms import npu_options
 
 STAND_IN = CHECKOUT / "tests" / "stand_in"
 SHORT = TINY + ["--max_epoch", "2", "--drop_1", "1"]

@@ -4,7 +4,7 @@ import sys
 import pytest
 from conftest import CHECKOUT, assert_refused, run_python
 
-from curves import plain
+from run_directory.curves import plain
 
 PLOT = CHECKOUT / "scripts" / "plot.py"
 

@@ -3,10 +3,10 @@ import json
 
 import pytest
 
-import recipes
-from errors import UserError
-from network_costs import parameters
-from recipes import RECIPES
+from sparsenet import recipes
+from sparsenet.costs import parameters
+from sparsenet.errors import UserError
+from sparsenet.recipes import RECIPES
 
 
 def test_learning_rate_drops_after_the_named_epochs():

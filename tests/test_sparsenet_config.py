@@ -2,10 +2,10 @@ import dataclasses
 
 import pytest
 
-from errors import UserError
-from network_costs import macs, parameters
-from recipes import RECIPES, DepthRule
-from sparsenet_config import SparseNetConfig, fetch, variable_shapes
+from sparsenet.config import SparseNetConfig, fetch, variable_shapes
+from sparsenet.costs import macs, parameters
+from sparsenet.errors import UserError
+from sparsenet.recipes import RECIPES, DepthRule
 
 # Trainable parameters with the 100-class head, and MACs per image in millions.
 PAPER_ROWS = {

@@ -1,16 +1,16 @@
 import dataclasses
 import re
 
-from tf_stack import tf
+from common.tf_stack import tf
 
 import numpy as np
 import pytest
 from graphs import PLAIN, Built, batch, disturbed_weights, graph_shapes, relative_difference
 from tensorpack.tfutils.tower import TowerContext
 
-from initial_weights import initial_value, initial_weights
-from network_costs import parameters
-from sparsenet_config import SparseNetConfig, variable_shapes
+from sparsenet.config import SparseNetConfig, variable_shapes
+from sparsenet.costs import parameters
+from sparsenet.initial_weights import initial_value, initial_weights
 from sparsenet_model import CROSS_ENTROPY, LOGITS, MOMENTUM, WRONG, Dropout, SparseNet
 
 

@@ -14,25 +14,25 @@ import sys
 import termios
 import time
 
-from tf_stack import tf
+from common.tf_stack import tf
 
 import numpy as np
 import pytest
 from conftest import CHECKOUT, SCHEDULE, TINY, assert_refused, launch, write_binary_layout
 
-import command_line
-import initial_weights
-import preparation
-import run_directory
-import train
-from errors import RunFailed
-from recipes import RECIPES
-from run_platform import Platform
-from sparsenet_config import variable_shapes
+from platforms.platform import Platform
+from run_directory.record import COLUMNS, find_table, read_rows
+from sparsenet import initial_weights
+from sparsenet.config import variable_shapes
+from sparsenet.errors import RunFailed
+from sparsenet.recipes import RECIPES
+from training import command_line, prepare
+from training.run import reason_of
+from training.run import run as train
 
 
 def rows_of(directory):
-    return run_directory.read_rows(run_directory.find_table(str(directory)))
+    return read_rows(find_table(str(directory)))
 
 
 def results(rows):
@@ -63,7 +63,7 @@ def test_the_table(finished_run):
     text = (finished_run / "loss+perf_cpu.txt").read_text()
     lines = text.splitlines()
     header = next(line for line in lines if not line.startswith("#"))
-    assert header.split("\t") == list(run_directory.COLUMNS)
+    assert header.split("\t") == list(COLUMNS)
     assert lines[-1].startswith("# ") and lines[-2].startswith("# after epoch 3: test_error")
     rows = rows_of(finished_run)
     assert [row["epoch"] for row in rows] == [1, 2, 3]
@@ -80,7 +80,7 @@ def test_stats_and_events_say_what_the_table_says(finished_run):
     stats = json.loads((finished_run / "stats.json").read_text())
     assert [entry["epoch_num"] for entry in stats] == [1, 2, 3]
     for entry, row in zip(stats, rows_of(finished_run)):
-        for name in run_directory.COLUMNS[1:]:
+        for name in COLUMNS[1:]:
             assert entry[name] == pytest.approx(row[name], rel=1e-5), name
     (events,) = finished_run.glob("events.out.tfevents*")
     seen = {}
@@ -147,7 +147,7 @@ def test_reported_test_error_is_that_of_the_checkpoint(finished_run):
     from sparsenet_model import CROSS_ENTROPY, WRONG, SparseNet
 
     settings = command_line.parse(TINY)
-    data = preparation.load_data(settings)
+    data = prepare.load_data(settings)
     record = json.loads((finished_run / "run.json").read_text())
     model = SparseNet(settings.recipe.config, record["preprocessing"], len(data.test.labels))
     predict = OfflinePredictor(
@@ -358,7 +358,7 @@ def test_a_checkpoint_that_can_not_be_written_ends_the_run(tmp_path, monkeypatch
 
     monkeypatch.setattr(tf.train.Saver, "save", no_space)
     with tf.Graph().as_default(), pytest.raises(RunFailed, match="No space left"):
-        train.run(settings, one_cpu)
+        train(settings, one_cpu)
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_a_checkpoint_that_can_not_be_written_ends_the_run(tmp_path, monkeypatch
     ],
 )
 def test_the_reason_is_told_and_not_the_place(text):
-    assert train.reason_of(tf.errors.ResourceExhaustedError(None, None, text)) == (
+    assert reason_of(tf.errors.ResourceExhaustedError(None, None, text)) == (
         "disk; No space left on device"
     )
 
@@ -389,7 +389,7 @@ def test_several_devices_share_each_batch(tmp_path, capsys):
     settings = command_line.parse(TINY + ["--max_epoch", "3", "--dropout", "0.1", "--log_dir",
                                           str(tmp_path), "--name", "run"])  # fmt: skip
     with tf.Graph().as_default() as graph:
-        train.run(settings, two_devices)
+        train(settings, two_devices)
         towers = [op for op in graph.get_operations() if op.name.endswith("cross_entropy")]
         shapes = {op.name: op.outputs[0].shape.as_list() for op in towers}
     assert shapes["tower0/cross_entropy"] == shapes["tower1/cross_entropy"] == [32]
@@ -404,7 +404,7 @@ def test_several_devices_share_each_batch(tmp_path, capsys):
 def test_a_batch_that_devices_can_not_share_is_refused(tmp_path):
     settings = command_line.parse(TINY + ["--batch_size", "63", "--log_dir", str(tmp_path)])
     with pytest.raises(Exception, match="--batch_size 63; accepted: a multiple of 2"):
-        train.run(settings, two_devices)
+        train(settings, two_devices)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 
-from tf_stack import tf
+from common.tf_stack import tf
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ from conftest import CHECKOUT, TINY, assert_refused, launch, run_python
 from graphs import relative_difference
 
 import cifar_data
-import run_directory
-from recipes import from_dict
+from run_directory.record import find_table, read_record, read_rows
+from sparsenet.recipes import from_dict
 from sparsenet_model import CROSS_ENTROPY, LOGITS, SparseNet
 
 LEGACY_PYTHON = os.environ.get("SPARSENET_LEGACY_PYTHON")
@@ -35,7 +35,7 @@ def save_logits(run, out):
     """Write the logits of a run's checkpoint for its test images, 32 at a time, to a .npy file."""
     from tensorpack import OfflinePredictor, PredictConfig, SaverRestore
 
-    record = run_directory.read_record(run)
+    record = read_record(run)
     recipe = from_dict(record["recipe"])
     data = cifar_data.load(recipe.dataset, None)
     predict = OfflinePredictor(
@@ -81,7 +81,7 @@ def test_a_checkpoint_gives_the_same_logits_and_error_on_both(runs, writer, tmp_
     close = int((ranked[:, -1] - ranked[:, -2] < 1e-4 * np.abs(ranked).max()).sum())
     wrong = [int((each.argmax(axis=1) != labels).sum()) for each in logits]
     assert abs(wrong[0] - wrong[1]) <= close
-    last = run_directory.read_rows(run_directory.find_table(str(runs[writer])))[-1]
+    last = read_rows(find_table(str(runs[writer])))[-1]
     assert abs(wrong[0] - round(last["test_error"] * len(labels))) <= close
 
 
@@ -124,7 +124,7 @@ def test_either_continues_what_the_other_began(runs, tmp_path):
     shutil.copytree(str(runs["legacy"]), str(tmp_path / "run"))
     result = launch("--resume", tmp_path / "run", "--max_epoch", "3")
     assert result.code == 0, result
-    rows = run_directory.read_rows(run_directory.find_table(str(tmp_path / "run")))
+    rows = read_rows(find_table(str(tmp_path / "run")))
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert rows[2]["train_loss"] < rows[0]["train_loss"]
 

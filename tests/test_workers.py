@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from tf_stack import tf
+from common.tf_stack import tf
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ from conftest import CHECKOUT, CLEAN_ENVIRONMENT, Result, assert_refused, launch
 from graphs import relative_difference
 
 import cifar_data
-from run_platform import Platform
-from workers import Workers
+from platforms.platform import Platform
+from platforms.workers import Workers
 
 TINY = ["--recipe", "digits", "--depth", "7", "--subset", "320", "--batch_size", "32"]
 # How far apart what training has changed may be, for each variable as a whole. Sums of float32 in
@@ -155,7 +155,7 @@ def test_what_one_worker_lacks_is_told_before_anything_is_written(tmp_path):
     script = tmp_path / "one_lacks.py"
     script.write_text(
         "import os, sys\nsys.path.insert(0, {!r})\nimport main_gpu\n"
-        "from errors import exit_code_of\n"
+        "from sparsenet.errors import exit_code_of\n"
         "if os.environ['HOROVOD_RANK'] == '1':\n    sys.argv += ['--steps_per_epoch', '9999']\n"
         "sys.exit(exit_code_of(main_gpu.main))\n".format(str(CHECKOUT))
     )

@@ -2,7 +2,7 @@
 
 import os
 
-from tf_stack import tf
+from common.tf_stack import tf
 
 from npu_bridge.record import note
 

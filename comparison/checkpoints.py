@@ -1,0 +1,299 @@
+"""Two checkpoints, variable by variable, as a part of the comparison.
+
+Trained weights of two platforms are never equal (a relative change of 1e-7 in the initial weights
+grows to 0.39 in ten epochs): a checkpoint decides at step 0, or where stack, precision and seed
+are the same. There, and in what variables there are.
+"""
+
+import dataclasses
+import math
+import re
+from typing import Dict, List, Optional, Tuple
+
+import numpy as np
+
+from comparison.findings import (
+    DIFFERENT,
+    REPORTED,
+    SAME,
+    Distance,
+    Part,
+    Thresholds,
+    absent,
+    distance,
+    plural,
+)
+from comparison.records import stack_of
+from comparison.sources import UNKNOWN_STEP, Source
+from run_directory.checkpoints import SLOTS, project_name, read_arrays
+
+KINDS = ("weights", "moving statistics", "slots", "other")
+OF_NETWORK = KINDS[:2]  # what a network can't do without
+# The training's own numbers: another schedule or a longer run has others.
+OF_TRAINING = re.compile(
+    r"(^|/)(global_step|learning_rate|beta[12]_power|loss_scale\w*|good_steps|bad_steps)$"
+)
+NOT_ARRAYS = "OSUV"  # kinds of dtype that have no distance
+STATISTICS = re.compile(r"(mean|variance)/EMA$|moving_(mean|variance)$")
+
+
+@dataclasses.dataclass
+class Variable:
+    """A variable of one or both checkpoints, by this project's name for it.
+
+    problem: absent, another shape or dtype; None where the values could be compared
+    histogram: counts of b - a over equal bins between `edges`, for the picture
+    """
+
+    name: str
+    kind: str
+    layer: str
+    shape: Tuple[int, ...]
+    problem: Optional[str] = None
+    distance: Optional[Distance] = None
+    histogram: Optional[List[int]] = None
+    edges: Optional[Tuple[float, float]] = None
+
+
+@dataclasses.dataclass
+class Comparison:
+    """Two checkpoints: variables in the order of the network; renamed: with original names."""
+
+    step: str
+    prefixes: Tuple[str, str]
+    variables: List[Variable]
+    renamed: int
+    judged_by: Optional[str]
+
+
+def compare_checkpoint_files(
+    a: Source, b: Source, thresholds: Thresholds, alone: bool, same_stack: bool
+) -> Part:
+    """The first checkpoints if both have those of step 0, and the newest of a common step.
+
+    alone: nothing else of the runs can be compared, so that this has to be judged.
+    same_stack: the caller says that stack, precision and seed are the same.
+    """
+    for source in (a, b):
+        if not source.checkpoints:
+            return absent("checkpoints", "no checkpoint in {}".format(source.path))
+    same_stack = same_stack or (stack_of(a) is not None and stack_of(a) == stack_of(b))
+    comparisons = [
+        compare(step, a.checkpoints[step_a], b.checkpoints[step_b], rule)
+        for step, step_a, step_b, rule in pairs_to_compare(a, b, alone, same_stack)
+    ]
+    judged = [each for each in comparisons if each.judged_by]
+    bad = {each.step: failures(each, thresholds) for each in comparisons}
+    structural = [v for each in comparisons for v in misfits(each)]
+    lines = []
+    for each in comparisons:
+        lines += comparison_lines(each, bad[each.step] if each.judged_by else [])
+    return Part(
+        "checkpoints",
+        verdict_of(judged, bad, structural),
+        headline(comparisons, judged, bad, structural, thresholds),
+        "; ".join("step {}: {}".format(each.step, each.judged_by) for each in judged)
+        or "judged by nothing: trained weights of two stacks, precisions or seeds always differ",
+        lines,
+        data={
+            "comparisons": comparisons,
+            "failures": {k: [v.name for v in x] for k, x in bad.items()},
+        },
+    )
+
+
+def misfits(each: Comparison) -> List[Variable]:
+    """The network's variables that are absent on a side, or of another shape.
+
+    Another dtype is one where values are judged: elsewhere it is the other run's precision.
+    """
+    return [
+        v for v in each.variables
+        if v.problem and v.kind in OF_NETWORK and (each.judged_by or "dtype" not in v.problem)
+    ]  # fmt: skip
+
+
+def verdict_of(judged: List[Comparison], bad: dict, structural: List[Variable]) -> str:
+    """DIFFERENT, SAME, or REPORTED where there is no value to judge by."""
+    if structural or any(bad[each.step] for each in judged):
+        return DIFFERENT
+    values = [v for each in judged for v in each.variables if v.distance and v.kind != "other"]
+    return SAME if values else REPORTED
+
+
+def pairs_to_compare(a: Source, b: Source, alone: bool, same_stack: bool):
+    """[(step in words, step of A, step of B, by what rule it is judged or None)]."""
+    common = sorted(set(a.checkpoints) & set(b.checkpoints))
+    trained = "same stack, precision and seed" if same_stack else None
+    if alone and trained is None:
+        trained = "nothing else was given to judge by"
+    pairs = []
+    if 0 in common:
+        pairs.append(("0", 0, 0, "the start has to be the same"))
+    if common and common[-1] not in (0, UNKNOWN_STEP):
+        pairs.append((str(common[-1]), common[-1], common[-1], trained))
+    elif not pairs:
+        last = max(a.checkpoints), max(b.checkpoints)
+        words = ["?" if step == UNKNOWN_STEP else str(step) for step in last]
+        same = last[0] == last[1]
+        step = words[0] if same else "{} and {}".format(*words)
+        # Two files that are all there is are judged whatever their names say.
+        pairs.append((step, *last, trained if same or alone else None))
+    return pairs
+
+
+def compare(step: str, prefix_a: str, prefix_b: str, judged_by: Optional[str]) -> Comparison:
+    """All variables of two checkpoints."""
+    arrays, renamed = [], 0
+    for prefix in (prefix_a, prefix_b):
+        found = read_arrays(prefix)
+        arrays.append({project_name(name): value for name, value in found.items()})
+        renamed += sum(project_name(name) != name for name in found)
+    names = sorted(set(arrays[0]) | set(arrays[1]), key=place_in_network)
+    variables = [compare_variable(name, arrays[0], arrays[1]) for name in names]
+    return Comparison(step, (prefix_a, prefix_b), variables, renamed, judged_by)
+
+
+def compare_variable(name: str, a: Dict[str, np.ndarray], b: Dict[str, np.ndarray]) -> Variable:
+    """One variable: what is wrong with it, or how far apart its values are."""
+    values = a.get(name), b.get(name)
+    present = [value for value in values if value is not None]
+    shape = present[0].shape
+    kind = kind_of(name, set(a) | set(b))
+    variable = Variable(name, kind, layer_of(name), shape)
+    if len(present) < 2:
+        variable.problem = "absent in {}".format("A" if values[0] is None else "B")
+    elif values[0].shape != values[1].shape:
+        variable.problem = "shape {} | {}".format(*(list(value.shape) for value in values))
+    elif values[0].dtype != values[1].dtype:
+        variable.problem = "dtype {} | {}".format(*(value.dtype for value in values))
+    elif values[0].dtype.kind not in NOT_ARRAYS:
+        values = [as_real(value) for value in values]
+        variable.distance = distance(*values)
+        variable.histogram, variable.edges = histogram(*values)
+    elif (values[0] != values[1]).any():
+        variable.problem = "values differ"
+    return variable
+
+
+def as_real(value: np.ndarray) -> np.ndarray:
+    """Numbers in float64; of complex ones real and imaginary parts, as TensorFlow keeps them."""
+    if value.dtype.kind == "c":
+        return np.stack([value.real, value.imag]).astype(np.float64)
+    return value.astype(np.float64)
+
+
+def histogram(a: np.ndarray, b: np.ndarray, bins: int = 41):
+    """How the differences b - a are distributed; (None, None) where all are 0 or some infinite.
+
+    a, b: float64, of one shape
+    """
+    difference = (b - a).ravel()
+    largest = np.abs(difference).max() if difference.size else 0.0
+    if not np.isfinite(largest) or largest == 0:
+        return None, None
+    counts, _ = np.histogram(difference, bins, (-largest, largest))
+    return counts.tolist(), (-float(largest), float(largest))
+
+
+def kind_of(name: str, names) -> str:
+    """One of KINDS."""
+    if SLOTS.search(name) and SLOTS.sub("", name) in names:
+        return "slots"
+    if STATISTICS.search(name):
+        return "moving statistics"
+    return "other" if OF_TRAINING.search(name) else "weights"
+
+
+def layer_of(name: str) -> str:
+    """`block1/layer0/bn1` of `block1/layer0/bn1/mean/EMA/Momentum`."""
+    name = SLOTS.sub("", name)
+    return re.sub(r"/(mean/EMA|variance/EMA|[^/]+)$", "", name)
+
+
+def place_in_network(name: str):
+    """Sorts names as the layers follow each other: conv0, block1, transition1, block2, ..."""
+    scope = re.match(r"(block|transition)(\d+)", name)
+    if scope:
+        stage = (int(scope.group(2)), scope.group(1) == "transition")
+    else:
+        stage = (0, False) if re.match(r"(conv|bn|pool)0", name) else (math.inf, False)
+    return stage, [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def failures(each: Comparison, thresholds: Thresholds) -> List[Variable]:
+    """The variables that are too far apart, worst first; of the training's own numbers, none."""
+    bad = [
+        v for v in each.variables
+        if v.distance is not None
+        and v.kind != "other"
+        and not v.distance.relative_distance <= thresholds.distance
+    ]  # fmt: skip
+    return sorted(bad, key=badness)
+
+
+def badness(variable: Variable):
+    """Sorts the worst first."""
+    found = variable.distance
+    return (-found.relative_distance, -found.max_abs, place_in_network(variable.name))
+
+
+def worst(variables: List[Variable]) -> List[Variable]:
+    """Those with values, worst first."""
+    return sorted((v for v in variables if v.distance is not None), key=badness)
+
+
+def headline(comparisons, judged, bad, structural, thresholds: Thresholds) -> str:
+    """The finding in one line, the worst variable first."""
+    if structural:
+        return "{} fit; first {}: {}".format(
+            plural(len(structural), "variable does not", "variables do not"),
+            structural[0].name, structural[0].problem,
+        )  # fmt: skip
+    for each in judged:
+        if bad[each.step]:
+            return "step {}: {} farther apart than {:g}; worst {}".format(
+                each.step, plural(len(bad[each.step]), "variable"), thresholds.distance,
+                variable_text(bad[each.step][0]),
+            )  # fmt: skip
+    each = (judged or comparisons)[-1]
+    ranked = worst([v for v in each.variables if v.kind != "other"])
+    if not ranked:
+        return "step {}: no variable to compare".format(each.step)
+    return "{}; step {}: worst {}".format(
+        plural(len(ranked), "variable"), each.step, variable_text(ranked[0])
+    )
+
+
+def variable_text(variable: Variable) -> str:
+    """`block1/layer0/conv1/W: distance 1e-2, cosine 0.9999, largest 0.1`."""
+    found = variable.distance
+    if found.not_finite:
+        return "{}: {}".format(
+            variable.name, plural(found.not_finite, "element is", "elements are") + " not finite"
+        )
+    return "{}: distance {:.3g}, cosine {:.6f}, largest {:.3g}".format(
+        variable.name, found.relative_distance, found.cosine, found.max_abs
+    )
+
+
+def comparison_lines(each: Comparison, bad: List[Variable]) -> List[str]:
+    """The worst of each kind, for the terminal."""
+    lines = ["step {}: {}: {}".format(each.step, v.name, v.problem)
+             for v in each.variables if v.problem]  # fmt: skip
+    lines += ["step {}: {}".format(each.step, variable_text(v)) for v in bad]
+    for kind in KINDS:
+        ranked = worst([v for v in each.variables if v.kind == kind])
+        if ranked and ranked[0] not in bad:
+            lines.append(
+                "step {}: {} {}, worst {}".format(
+                    each.step, len(ranked), kind, variable_text(ranked[0])
+                )
+            )
+    if each.renamed:
+        lines.append(
+            "step {}: {} with the names of the original code, mapped".format(
+                each.step, plural(each.renamed, "variable")
+            )
+        )
+    return lines

@@ -1,0 +1,309 @@
+"""Loss and error by epoch: are two runs as close as two runs of one platform would be?"""
+
+import dataclasses
+import math
+import statistics
+from typing import List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+from scipy import stats
+
+from comparison.curve_reading import CURVES, read_curves
+from comparison.findings import DIFFERENT, REPORTED, SAME, Part, Thresholds, absent, plural, ratio
+from comparison.records import same_value
+from comparison.sources import Source
+from run_directory.record import Row
+from sparsenet.errors import UserError
+
+LAST = 5  # epochs
+ENOUGH_EPOCHS = 4  # three differences from epoch to epoch: fewer give no spread
+DEFAULT_TEST_IMAGES = 10000
+ROUNDING = 1e-4  # relative: what tables are printed with is no difference
+
+
+@dataclasses.dataclass
+class Check:
+    """One number that decides: `value` has to be at most `tolerance`, in the unit of `what`."""
+
+    what: str
+    value: float
+    tolerance: float
+    derivation: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is small enough; NaN is not."""
+        return self.value <= self.tolerance
+
+
+def compare_curve_files(
+    a: Source, b: Source, references: Sequence[Source], thresholds: Thresholds,
+    test_images: Optional[int],
+) -> Part:  # fmt: skip
+    """The distance of two runs' curves, against the spread of one platform's runs."""
+    for source in (a, b):
+        if source.curves is None:
+            return absent("curves", "no loss+perf_*.txt or stats.json in {}".format(source.path))
+    runs = [read_curves(source.curves) for source in (a, b)]
+    spread_of = read_references(references)
+    epochs = set.intersection(*({row["epoch"] for row in rows} for rows in runs))
+    if not epochs:
+        return absent("curves", "no epoch that both have")
+    common = [[row for row in rows if row["epoch"] in epochs] for rows in runs]
+    images, stated = _test_images(a, b, test_images)
+    schedule = schedule_differences(*common)
+    checks = curve_checks(common, spread_of, thresholds.sigmas, images)
+    failed = [check for check in checks if not check.holds]
+    enough = len(epochs) >= ENOUGH_EPOCHS or bool(spread_of)
+    speeds = speed_ratios(*runs)
+    return Part(
+        "curves",
+        verdict_of(schedule, failed, enough),
+        _headline(common, schedule, checks, failed, enough),
+        judged_by(thresholds.sigmas, len(spread_of), stated),
+        schedule
+        + [check_text(check) for check in failed]
+        + [check_text(check) for check in checks if check.holds]
+        + speeds,
+        data={
+            "files": [a.curves, b.curves],
+            "rows": runs,
+            "references": spread_of,
+            "checks": checks,
+            "schedule": schedule,
+            "speed": speeds,
+        },
+    )
+
+
+def read_references(references: Sequence[Source]) -> List[List[Row]]:
+    """The tables of --reference: none, or at least two."""
+    found = [read_curves(source.curves) for source in references if source.curves]
+    if references and len(found) < 2:
+        raise UserError(
+            "--reference {}; accepted: at least two runs of one platform, their spread is "
+            "asked for".format(" ".join(source.path for source in references))
+        )
+    return found
+
+
+def verdict_of(schedule: List[str], failed: List[Check], enough: bool) -> str:
+    """DIFFERENT, SAME, or REPORTED where a figure is off and too few epochs tell the spread."""
+    if schedule:
+        return DIFFERENT
+    if not failed:
+        return SAME
+    return DIFFERENT if enough else REPORTED
+
+
+def judged_by(sigmas: float, references: int, images: str) -> str:
+    """The rule in words."""
+    spread = "spread from epoch to epoch"
+    if references:
+        spread = "spread of {}".format(plural(references, "reference run"))
+    return "{:g} standard deviations of the difference of two runs; {}; {}".format(
+        sigmas, spread, images
+    )
+
+
+def _test_images(a: Source, b: Source, given: Optional[int]) -> Tuple[int, str]:
+    """How many test images an error is a share of, and where that is known from."""
+    if given is not None:
+        return given, "{:,} test images (given)".format(given)
+    for source in (a, b):
+        data = (source.record or {}).get("data")
+        test = data.get("test") if isinstance(data, dict) else None
+        images = test.get("images") if isinstance(test, dict) else None
+        if isinstance(images, int) and images > 0:
+            return images, "{:,} test images (run.json)".format(images)
+    return DEFAULT_TEST_IMAGES, "{:,} test images (assumed; --test_images)".format(
+        DEFAULT_TEST_IMAGES
+    )
+
+
+def schedule_differences(a: List[Row], b: List[Row]) -> List[str]:
+    """Epochs at which the steps taken or the learning rate are not the same: the first of each."""
+    found = []
+    for column in ("global_step", "learning_rate"):
+        for x, y in zip(a, b):
+            if column in x and column in y and not same_value(x[column], y[column]):
+                found.append(
+                    "{} after epoch {:.0f}: {:g} | {:g}".format(
+                        column, x["epoch"], x[column], y[column]
+                    )
+                )
+                break
+    return found
+
+
+class Pair(NamedTuple):
+    """A curve of both runs: its values [2, epochs] at these epochs."""
+
+    name: str
+    epochs: List[float]
+    series: np.ndarray
+
+    def last(self, count: int) -> "Pair":
+        """The last epochs of it."""
+        return Pair(self.name, self.epochs[-count:], self.series[:, -count:])
+
+
+def curve_checks(common, references: List[List[Row]], sigmas: float, images: int) -> List[Check]:
+    """The distance of each curve and, of the test error, what the late epochs say."""
+    checks = []
+    for name in CURVES:
+        both = [(x, y) for x, y in zip(*common) if name in x and name in y]
+        if not both:
+            continue
+        pair = Pair(name, [x["epoch"] for x, _ in both],
+                    np.array([(x[name], y[name]) for x, y in both], float).T)  # fmt: skip
+        if name == "test_error":
+            late = _late([x for x, _ in both])
+            # Fewer epochs than give a spread: what the number of test images allows.
+            noise = noise_of(pair.last(late), references, images) or Noise(
+                0.0, 1000, "binomial alone", binomial(pair.series, images)
+            )
+            checks += _late_checks(pair.series, late, noise, sigmas)
+        noise = noise_of(pair, references, images)
+        if noise is not None:
+            apart = float(np.median(np.abs(pair.series[0] - pair.series[1])))
+            what = name + ", median distance over the epochs"
+            checks.append(Check(what, apart, noise.tolerance(sigmas), noise.words))
+    return checks
+
+
+def _late_checks(series, late: int, noise: "Noise", sigmas: float) -> List[Check]:
+    """Of the test error: the last epoch, the last five, and all with the last learning rate."""
+    checks = []
+    for epochs in sorted({1, min(LAST, late), late}):
+        apart = abs(float(np.subtract(*(np.median(values[-epochs:]) for values in series))))
+        what = "final test_error"
+        if epochs > 1:
+            what = "median test_error of the last {} epochs".format(epochs)
+        checks.append(Check(what, apart, noise.tolerance(sigmas, epochs), noise.words))
+    return checks
+
+
+@dataclasses.dataclass
+class Noise:
+    """By how much the curves of two runs that do the same differ at an epoch.
+
+    spread:   standard deviation of the difference, estimated with so many degrees of freedom
+    sampling: what stays however many epochs are taken together, by the number of test images
+    """
+
+    spread: float
+    degrees: int
+    words: str
+    sampling: float = 0.0
+
+    def tolerance(self, sigmas: float, epochs: int = 1) -> float:
+        """What the difference of medians over some epochs may be.
+
+        Beyond it lies as much of Student's distribution as beyond `sigmas` of the normal one.
+        """
+        # The median of n values spreads pi / 2 times as much as their mean, in variance.
+        share = 1.0 if epochs < 3 else math.pi / 2 / epochs
+        deviation = math.hypot(self.spread * math.sqrt(share), self.sampling)
+        return float(stats.t.isf(stats.norm.sf(sigmas), self.degrees)) * deviation
+
+
+def noise_of(pair: Pair, references: List[List[Row]], images: int) -> Optional[Noise]:
+    """By how much the pair would differ if both did the same; None where nothing tells."""
+    if references:
+        return _noise_of_references(pair.name, references, images, pair.epochs)
+    return _noise(pair.series, pair.name, images)
+
+
+def _noise(series, name: str, images: int) -> Optional[Noise]:
+    """From the two runs themselves: how their difference moves from epoch to epoch.
+
+    What both do, falling or dropping with the learning rate, is not in the difference.
+    """
+    difference = series[0] - series[1]
+    if len(difference) < ENOUGH_EPOCHS:
+        return None
+    spread = 1.4826 * float(np.median(np.abs(difference - np.median(difference))))
+    spread = max(spread, ROUNDING * float(np.median(np.abs(series[0]))))
+    sampling = binomial(series, images) if name == "test_error" else 0.0
+    words = "epoch to epoch {:.2g}".format(spread)
+    words += ", binomial {:.2g}".format(sampling) if sampling else ""
+    words += "; few epochs show gross differences only" if len(difference) < 10 else ""
+    return Noise(spread, len(difference) - 1, words, sampling)
+
+
+def binomial(series, images: int) -> float:
+    """Standard deviation of the difference of two errors measured on so many images."""
+    share = float(np.mean([values[-1] for values in series]))
+    return math.sqrt(2 * max(share * (1 - share), 1 / images) / images)
+
+
+def _noise_of_references(name: str, references: List[List[Row]], images: int, epochs) -> Noise:
+    """From several runs of one platform: their spread at these epochs, pooled.
+
+    Runs differ by more than epochs do, and stay apart: taking epochs together averages nothing.
+    """
+    values = []
+    for rows in references:
+        by_epoch = {row["epoch"]: row for row in rows if name in row}
+        absent = [epoch for epoch in epochs if epoch not in by_epoch]
+        if absent:
+            raise UserError(
+                "--reference: a run has no {} of epoch {:.0f}; accepted: runs with all epochs that "
+                "are compared".format(name, absent[0])
+            )
+        values.append([by_epoch[epoch][name] for epoch in epochs])
+    variance = np.var(np.array(values), axis=0, ddof=1)
+    least = 1 / images if name.endswith("error") else 0.0  # one image, at least
+    spread = math.sqrt(2) * max(math.sqrt(variance.mean()), least)
+    words = "{} reference runs, spread {:.2g}".format(len(references), spread)
+    # Epochs of one run are not independent: a fifth of them, at most, is counted.
+    degrees = (len(references) - 1) * max(1, len(epochs) // LAST)
+    return Noise(0.0, degrees, words, sampling=spread)
+
+
+def _late(rows: List[Row]) -> int:
+    """How many of the last epochs had the last learning rate; a quarter where it is not told."""
+    rates = [row.get("learning_rate") for row in rows]
+    if None in rates:
+        return max(min(ENOUGH_EPOCHS, len(rows)), len(rows) // 4)
+    late = next((i for i, rate in enumerate(reversed(rates)) if rate != rates[-1]), len(rows))
+    return late if late >= ENOUGH_EPOCHS else len(rows)
+
+
+def check_text(check: Check) -> str:
+    """`final test_error: 0.003 apart, tolerance 0.012 (...)`."""
+    return "{}: {:.4g} apart, tolerance {:.4g} ({})".format(
+        check.what, check.value, check.tolerance, check.derivation
+    )
+
+
+def _headline(common, schedule, checks, failed, enough: bool) -> str:
+    epochs = plural(len(common[0]), "epoch")
+    if schedule:
+        return "another schedule: {}".format(schedule[0])
+    if failed:
+        text = "{} outside: {}".format(plural(len(failed), "figure"), check_text(failed[0]))
+        return text if enough else text + "; {} give no spread to judge by".format(epochs)
+    errors = [rows[-1].get("test_error") for rows in common]
+    if None in errors or not checks:
+        return "{}, within tolerance".format(epochs)
+    return "{}, within tolerance: final test_error {:.4g} | {:.4g}".format(epochs, *errors)
+
+
+def speed_ratios(a: List[Row], b: List[Row]) -> List[str]:
+    """Training speed and time of inference as ratios; they decide nothing."""
+    lines = []
+    for column in ("images_per_second", "epoch_seconds", "inference_seconds"):
+        medians = []
+        for rows in (a, b):
+            # The first epoch holds a platform's start.
+            values = [row[column] for row in rows[1:] or rows if column in row]
+            medians.append(statistics.median(values) if values else None)
+        if None not in medians:
+            lines.append(
+                "({}: {:.4g} | {:.4g}, B / A = {:.3f})".format(
+                    column, *medians, ratio(medians[1], medians[0])
+                )
+            )
+    return lines

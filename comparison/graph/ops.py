@@ -1,0 +1,239 @@
+"""The ops of a graph as plain records, which the normalisation changes in place."""
+
+import collections
+import dataclasses
+import hashlib
+from typing import Callable, Container, Dict, List, Optional, Set, Tuple
+
+from common.tf_stack import tf
+
+import numpy as np
+
+Output = Tuple[str, int]  # name of an op, number of its output
+RANDOM = ("Random", "TruncatedNormal", "ParameterizedTruncatedNormal", "Multinomial")
+
+
+@dataclasses.dataclass
+class Op:
+    """An op of a graph, as the steps below find and leave it.
+
+    attributes: plain values, without those of a constant and of the shapes
+    shapes:     of each output, None where unknown (a dimension: -1)
+    value:      of a constant
+    """
+
+    name: str
+    type: str
+    inputs: List[Output]
+    controls: List[str]
+    attributes: Dict[str, object]
+    shapes: List[Optional[Tuple[int, ...]]]
+    definition: tf.NodeDef
+    value: Optional[np.ndarray] = None
+
+    def become(self, type_: str, inputs=(), **attributes) -> None:
+        """Be another op with other inputs and attributes."""
+        self.type, self.inputs, self.attributes = type_, list(inputs), attributes
+
+    def become_constant(self, value: np.ndarray) -> None:
+        """Be a constant."""
+        self.become("Const", dtype=tf.as_dtype(value.dtype).name)
+        self.value = value
+        self.shapes = [value.shape]
+
+
+Ops = Dict[str, Op]
+
+
+def read_ops(graph: tf.GraphDef) -> Ops:
+    """The ops of a graph by name."""
+    if not any("_output_shapes" in node.attr for node in graph.node):
+        graph = with_shapes(graph)
+    functions = _digests_of_functions(graph)
+    return {node.name: _read_op(node, functions) for node in graph.node}
+
+
+def with_shapes(graph: tf.GraphDef) -> tf.GraphDef:
+    """`graph` with the shapes that this TensorFlow infers, or as it is where it can't load it."""
+    loaded = tf.Graph()
+    try:
+        with loaded.as_default():
+            tf.import_graph_def(_without_queues(graph), name="")
+    except (ValueError, tf.errors.OpError):  # ops of another platform or version
+        return graph
+    found = {node.name: node.attr for node in loaded.as_graph_def(add_shapes=True).node}
+    result = tf.GraphDef()
+    result.CopyFrom(graph)
+    for node in result.node:
+        if "_output_shapes" in found[node.name]:
+            node.attr["_output_shapes"].CopyFrom(found[node.name]["_output_shapes"])
+    return result
+
+
+def _without_queues(graph: tf.GraphDef) -> tf.GraphDef:
+    """`graph` with what goes into a queue handed on to what comes out: a queue tells no shapes."""
+    result = tf.GraphDef()
+    result.CopyFrom(graph)
+    enqueued = {
+        node.input[0]: node for node in result.node
+        if node.op in ("QueueEnqueue", "QueueEnqueueV2")
+    }  # fmt: skip
+    for node in result.node:
+        if node.op in ("QueueDequeue", "QueueDequeueV2") and node.input[0] in enqueued:
+            source = enqueued[node.input[0]]
+            types = source.attr["Tcomponents"]
+            node.op, node.input[:] = "IdentityN", source.input[1:]
+            node.attr.clear()
+            node.attr["T"].CopyFrom(types)
+    return result
+
+
+def _digests_of_functions(graph: tf.GraphDef) -> Dict[str, str]:
+    """Name -> digest of the body, for the functions in a graph's library."""
+    return {
+        each.signature.name: hashlib.blake2b(
+            repr(
+                [(node.op, list(node.input), _attributes(node, {})) for node in each.node_def]
+                + [sorted(each.ret.items())]
+            ).encode(),
+            digest_size=8,
+        ).hexdigest()
+        for each in graph.library.function
+    }
+
+
+def _attributes(node: tf.NodeDef, functions: Dict[str, str]) -> Dict[str, object]:
+    """The attributes of an op; a function is told by its body, its name by counting."""
+    return {
+        name: functions.get(value.func.name, value.func.name)
+        if value.HasField("func")
+        else plain_attribute(value)
+        for name, value in sorted(node.attr.items())
+    }
+
+
+def _read_op(node: tf.NodeDef, functions: Dict[str, str]) -> Op:
+    attributes = _attributes(node, functions)
+    shapes = attributes.pop("_output_shapes", ())
+    value = None
+    if node.op == "Const":
+        value = tf.make_ndarray(node.attr["value"].tensor)
+        del attributes["value"]
+    inputs, controls = [], []
+    for text in node.input:
+        if text.startswith("^"):
+            controls.append(text[1:])
+        else:
+            name, _, port = text.partition(":")
+            inputs.append((name, int(port or 0)))
+    return Op(
+        node.name,
+        functions.get(node.op, node.op),
+        inputs,
+        controls,
+        attributes,
+        list(shapes),
+        node,
+        value,
+    )
+
+
+def plain_attribute(attribute) -> object:
+    """An AttrValue as a value that can be compared, sorted and shown."""
+    kind = attribute.WhichOneof("value")
+    if kind == "list":
+        return tuple(
+            _plain_part(value, is_type=field.name == "type")
+            for field, values in attribute.list.ListFields()
+            for value in values
+        )
+    return _plain_part(getattr(attribute, kind) if kind else None, is_type=kind == "type")
+
+
+def _plain_part(value, is_type: bool = False) -> object:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if is_type:
+        return tf.as_dtype(value).name
+    if hasattr(value, "unknown_rank"):
+        return None if value.unknown_rank else tuple(dim.size for dim in value.dim)
+    if hasattr(value, "tensor_content"):
+        return tuple(tf.make_ndarray(value).ravel().tolist())
+    if hasattr(value, "attr"):
+        return value.name
+    return value
+
+
+def shape_of(ops: Ops, output: Output) -> Optional[Tuple[int, ...]]:
+    """The shape of an output, None where unknown (a dimension: -1)."""
+    name, port = output
+    shapes = ops[name].shapes if name in ops else []
+    return shapes[port] if port < len(shapes) else None
+
+
+def users_of(ops: Ops) -> Dict[str, Set[str]]:
+    """The names of the ops that read each op."""
+    users = collections.defaultdict(set)
+    for op in ops.values():
+        for source, _ in op.inputs:
+            users[source].add(op.name)
+    return users
+
+
+def split_off(ops: Ops, output: Output) -> Op:
+    """A new op, to stand for one output of an op; see :func:`read_split_off`."""
+    source = ops[output[0]]
+    name = "{}:{}".format(*output)
+    ops[name] = dataclasses.replace(source, name=name, shapes=[shape_of(ops, output)])
+    return ops[name]
+
+
+def read_split_off(ops: Ops, outputs: Container[Output]) -> None:
+    """Let what reads these outputs read the ops that stand for them."""
+    for op in ops.values():
+        op.inputs = [("{}:{}".format(*each), 0) if each in outputs else each for each in op.inputs]
+
+
+def changes_state(op: Op) -> bool:
+    """Whether an op writes a variable."""
+    return op.type.startswith(("Assign", "Apply", "Scatter"))
+
+
+def drop(ops: Ops, is_dropped: Callable[[Op], bool]) -> int:
+    """Drop ops; what reads them has these inputs no more."""
+    dropped = [name for name, op in ops.items() if is_dropped(op)]
+    for name in dropped:
+        del ops[name]
+    for op in ops.values():
+        op.inputs = [each for each in op.inputs if each[0] in ops]
+    return len(dropped)
+
+
+def drop_with_feeders(ops: Ops, is_dropped: Callable[[Op], bool]) -> int:
+    """Drop ops, and all that is there to feed them alone."""
+    users = users_of(ops)
+    gone = {name for name, op in ops.items() if is_dropped(op)}
+    pending = list(gone)
+    while pending:
+        name = pending.pop()
+        for source, _ in ops[name].inputs:
+            if source not in gone and users[source] <= gone and not changes_state(ops[source]):
+                gone.add(source)
+                pending.append(source)
+    return drop(ops, lambda op: op.name in gone)
+
+
+def in_order(ops: Ops) -> List[str]:
+    """The names of the ops, inputs first; an op of a loop comes before one of its inputs."""
+    order, seen = [], set()
+    for root in sorted(ops):
+        pending = [(root, False)]
+        while pending:
+            name, inputs_done = pending.pop()
+            if inputs_done:
+                order.append(name)
+            elif name not in seen and name in ops:
+                seen.add(name)
+                pending.append((name, True))
+                pending.extend((source, False) for source, _ in reversed(ops[name].inputs))
+    return order

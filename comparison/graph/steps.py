@@ -1,0 +1,329 @@
+"""What differs between graphs for known reasons: each a step with a name, which says how often.
+
+A step changes the ops and returns the number of places that it changed.
+"""
+
+import re
+from typing import Callable, Dict
+
+import numpy as np
+from tensorflow.python.framework import op_def_registry
+
+from comparison.graph.folding import SHAPES_OF, fold_constants
+from comparison.graph.ops import (
+    RANDOM,
+    Op,
+    Ops,
+    Output,
+    changes_state,
+    drop,
+    drop_with_feeders,
+    plain_attribute,
+    read_split_off,
+    shape_of,
+    split_off,
+    users_of,
+)
+from run_directory.checkpoints import project_name
+
+
+def drop_devices(ops: Ops) -> int:
+    """Where an op runs is the platform's matter."""
+    return sum(bool(op.definition.device) for op in ops.values())
+
+
+def drop_control_dependencies(ops: Ops) -> int:
+    """They order ops; they compute nothing."""
+    found = sum(len(op.controls) for op in ops.values())
+    for op in ops.values():
+        op.controls = []
+    return found
+
+
+def drop_internal_attributes(ops: Ops) -> int:
+    """Attributes that start with an underscore are hints of the runtime."""
+    return _drop_attributes(ops, lambda op, name: name.startswith("_"))
+
+
+INEFFECTIVE_ATTRIBUTES = {
+    "shared_name", "container", "debug_name", "allowed_devices", "use_locking", "validate_shape",
+    "use_cudnn_on_gpu", "message", "parallel_iterations", "swap_memory", "grad_a", "grad_b",
+    # Types that only one version of an op lets choose: of a batch norm's statistics, of a seed.
+    "U", "Tseed",
+}  # fmt: skip
+
+
+def drop_ineffective_attributes(ops: Ops) -> int:
+    """Names of memory and ways to compute, not what is computed."""
+    return _drop_attributes(ops, lambda op, name: name in INEFFECTIVE_ATTRIBUTES)
+
+
+def drop_default_attributes(ops: Ops) -> int:
+    """A newer version writes attributes that an older one does not have: at their default."""
+
+    def is_default(op, name):
+        defaults = default_attributes(op.type)
+        return name in defaults and defaults[name] == op.attributes[name]
+
+    return _drop_attributes(ops, is_default)
+
+
+def default_attributes(op_type: str) -> Dict[str, object]:
+    """What an op of this type does where an attribute is not given."""
+    definition = op_def_registry.get(op_type)
+    return {
+        attribute.name: plain_attribute(attribute.default_value)
+        for attribute in (definition.attr if definition is not None else ())
+        if attribute.HasField("default_value")
+    }
+
+
+def drop_seeds(ops: Ops) -> int:
+    """TensorFlow derives an op's seed from the op's number, which versions count differently."""
+    return _drop_attributes(
+        ops, lambda op, name: name in ("seed", "seed2") and op.type.startswith(RANDOM)
+    )
+
+
+def _drop_attributes(ops: Ops, is_dropped: Callable[[Op, str], bool]) -> int:
+    found = 0
+    for op in ops.values():
+        for name in [name for name in op.attributes if is_dropped(op, name)]:
+            del op.attributes[name]
+            found += 1
+    return found
+
+
+def use_reference_variables(ops: Ops) -> int:
+    """TensorFlow 2 keeps variables as resources, TensorFlow 1 as references: same variables."""
+    handles = [op for op in ops.values() if op.type == "VarHandleOp"]
+    for op in ops.values():
+        if op.type == "ReadVariableOp":
+            op.become("Identity", op.inputs, T=op.attributes.get("dtype"))
+        elif op.type.startswith("Assign") and op.type.endswith("VariableOp"):
+            type_ = op.type[: -len("VariableOp")]
+            op.become(type_, op.inputs, T=op.attributes.get("dtype"))
+        elif op.type.startswith("ResourceApply"):
+            op.type = op.type[len("Resource") :]
+    for op in handles:
+        op.type = "VariableV2"
+        op.shapes = [op.attributes.get("shape")]
+    return len(handles)
+
+
+NEWEST_VERSION = {
+    "Variable": "VariableV2",
+    "Add": "AddV2",
+    "BatchMatMul": "BatchMatMulV2",
+    "FusedBatchNorm": "FusedBatchNormV3",
+    "FusedBatchNormV2": "FusedBatchNormV3",
+    "FusedBatchNormGrad": "FusedBatchNormGradV3",
+    "FusedBatchNormGradV2": "FusedBatchNormGradV3",
+    "Select": "SelectV2",
+}
+
+
+def use_newest_op_versions(ops: Ops) -> int:
+    """An op's later version that computes the same in the forms used here."""
+    found = 0
+    for op in ops.values():
+        if op.type.startswith("Stateless") and op.type.endswith("V2") and len(op.inputs) == 4:
+            found += _take_seed(op, ops)
+        if op.type in NEWEST_VERSION:
+            op.type = NEWEST_VERSION[op.type]
+            found += 1
+    return found
+
+
+def _take_seed(op: Op, ops: Ops) -> bool:
+    """The second version of a stateless random op reads a key and a counter made of the seed."""
+    shape, (source, _) = op.inputs[:2]
+    if ops[source].type != "StatelessRandomGetKeyCounter":
+        return False
+    op.type, op.inputs = op.type[: -len("V2")], [shape, ops[source].inputs[0]]
+    return True
+
+
+def drop_unused_batch_norm_inputs(ops: Ops) -> int:
+    """Batch norm in training ignores the moving statistics that TensorFlow 2 gives it."""
+    found = 0
+    for op in ops.values():
+        training = op.attributes.get("is_training", True)  # True is the default
+        whole_batch = op.attributes.get("exponential_avg_factor", 1.0) == 1.0
+        if op.type == "FusedBatchNormV3" and training and whole_batch and len(op.inputs) == 5:
+            del op.inputs[3:]
+            found += 1
+    return found
+
+
+ASKED_EPSILON, LEAST_EPSILON = 1e-5, 1.001e-5
+
+
+def raise_epsilon(ops: Ops) -> int:
+    """TensorFlow 1 raises the usual 1e-5 to the least that cuDNN takes, 1.001e-5."""
+    found = 0
+    for op in ops.values():
+        if abs(op.attributes.get("epsilon", 0.0) - ASKED_EPSILON) < 1e-10:
+            op.attributes["epsilon"] = float(np.float32(LEAST_EPSILON))
+            found += 1
+    return found
+
+
+INPUT_PIPELINE = re.compile(r"(QueueDequeue\w*|IteratorGetNext(Sync)?)$")
+PIPELINE = re.compile(r"\w*Queue\w*$|\w*Iterator\w*$|\w*Dataset\w*$")
+
+
+def use_placeholders(ops: Ops) -> int:
+    """Images come from a feed, a queue or tf.data: the network is the same."""
+    sources = {op.name for op in ops.values() if INPUT_PIPELINE.match(op.type)}
+    outputs = {each for op in ops.values() for each in op.inputs if each[0] in sources}
+    for name, port in sorted(outputs):
+        source = ops[name].attributes
+        types = source.get("component_types") or source.get("output_types")
+        placeholder = split_off(ops, (name, port))
+        placeholder.become(
+            "Placeholder", dtype=types[port] if types else None, shape=placeholder.shapes[0]
+        )
+    read_split_off(ops, outputs)
+    drop_with_feeders(ops, lambda op: op.name in sources or PIPELINE.match(op.type))
+    return len(outputs)
+
+
+PASSING = ("Identity", "IdentityN", "PreventGradient", "Snapshot", "CheckNumerics", "Print")
+
+
+def pass_identities(ops: Ops) -> int:
+    """Reads of variables, names of layers: ops that hand on what they are given."""
+    return _pass(ops, lambda op: op.type in PASSING and bool(op.inputs))
+
+
+def pass_trivial_sums(ops: Ops) -> int:
+    """Where a shape is not known in time, a gradient is summed over no axis and kept in shape."""
+
+    def is_trivial(op):
+        operand = ops.get(op.inputs[1][0]) if len(op.inputs) == 2 else None
+        if operand is None or operand.value is None:
+            return False
+        if op.type == "Sum":
+            return operand.value.size == 0
+        shape = shape_of(ops, op.inputs[0])
+        return op.type == "Reshape" and shape == tuple(operand.value.tolist())
+
+    return _pass(ops, is_trivial)
+
+
+def _pass(ops: Ops, is_passed: Callable[[Op], bool]) -> int:
+    """Let what reads these ops read what they read."""
+    passed = {name for name, op in ops.items() if is_passed(op)}
+
+    def source(each: Output) -> Output:
+        while each[0] in passed:
+            op = ops[each[0]]
+            each = op.inputs[each[1] if op.type == "IdentityN" else 0]
+        return each
+
+    for op in ops.values():
+        op.inputs = [source(each) for each in op.inputs]
+    for name in passed:
+        del ops[name]
+    return len(passed)
+
+
+def drop_kept_dimensions(ops: Ops) -> int:
+    """Whether a reduction keeps its dimensions is nothing to a reshape that follows."""
+    users = users_of(ops)
+    found = 0
+    for name, op in ops.items():
+        reshapes = [ops[user] for user in users[name]]
+        is_reshaped = reshapes and all(
+            user.type == "Reshape" and user.inputs[0][0] == name != user.inputs[1][0]
+            for user in reshapes
+        )
+        if op.attributes.get("keep_dims") and is_reshaped:
+            del op.attributes["keep_dims"]
+            op.shapes = [None]
+            found += 1
+    return found
+
+
+SUMMARIES = re.compile(r"\w*Summary(V2)?$|MergeSummary$|\w*SummaryWriter\w*$")
+SAVERS = re.compile(r"(Save|Restore)\w*$|ShardedFilename$|MergeV2Checkpoints$")
+CHECKS = re.compile(r"VarIsInitializedOp$|IsVariableInitialized$|Assert$|PrintV2$|NoOp$")
+
+
+def drop_summaries(ops: Ops) -> int:
+    """What is logged is not what is computed."""
+    return drop(ops, lambda op: SUMMARIES.match(op.type))
+
+
+def drop_savers(ops: Ops) -> int:
+    """Ops that write checkpoints and read them."""
+    restoring = {
+        op.name
+        for op in ops.values()
+        if op.type in ("Assign",) + PASSING
+        and any(SAVERS.match(_type(ops, name)) for name, _ in op.inputs)
+    }
+    return drop(ops, lambda op: op.name in restoring or SAVERS.match(op.type))
+
+
+def drop_checks(ops: Ops) -> int:
+    """Checks, prints, and ops that only group others."""
+    return drop(ops, lambda op: CHECKS.match(op.type))
+
+
+def _type(ops: Ops, name: str) -> str:
+    """The type of an op; of what an identity hands on, where it is one."""
+    while ops[name].type in PASSING:
+        name = ops[name].inputs[0][0]
+    return ops[name].type
+
+
+GRADIENTS = re.compile(r"(^|/)gradients(_\d+)?/")
+LEAVES = ("Const", "VariableV2", "StatelessRandomGetKeyCounter") + SHAPES_OF  # no results
+
+
+def drop_unused(ops: Ops) -> int:
+    """What neither changes a variable nor is a result: leftovers of building the graph."""
+    consumed = {name for op in ops.values() for name, _ in op.inputs}
+    pending = [
+        op.name for op in ops.values()
+        if changes_state(op)
+        or (op.name not in consumed and op.type not in LEAVES and not GRADIENTS.search(op.name))
+    ]  # fmt: skip
+    used = set()
+    while pending:
+        name = pending.pop()
+        if name not in used:
+            used.add(name)
+            pending.extend(source for source, _ in ops[name].inputs)
+    return drop(ops, lambda op: op.name not in used)
+
+
+def rename_originals(ops: Ops) -> int:
+    """Variables of the public TensorFlow codes get this project's names."""
+    return sum(op.type == "VariableV2" and project_name(op.name) != op.name for op in ops.values())
+
+
+STEPS = [
+    ("device strings", drop_devices),
+    ("control dependencies", drop_control_dependencies),
+    ("internal attributes (_...)", drop_internal_attributes),
+    ("attributes that change no result", drop_ineffective_attributes),
+    ("attributes at their default", drop_default_attributes),
+    ("seeds of ops", drop_seeds),
+    ("resource variables read as reference variables", use_reference_variables),
+    ("op versions", use_newest_op_versions),
+    ("moving statistics given to batch norm in training", drop_unused_batch_norm_inputs),
+    ("epsilon of batch norm raised to 1.001e-5", raise_epsilon),
+    ("inputs from queues or tf.data read as placeholders", use_placeholders),
+    ("summary ops", drop_summaries),
+    ("saver ops", drop_savers),
+    ("checks and groupings", drop_checks),
+    ("identity and read ops", pass_identities),
+    ("shapes and factors computed at run time", fold_constants),
+    ("dimensions kept before a reshape", drop_kept_dimensions),
+    ("sums over nothing, reshapes to the same shape", pass_trivial_sums),
+    ("ops without effect", drop_unused),
+    ("variables with the names of the original code", rename_originals),
+]

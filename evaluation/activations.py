@@ -1,0 +1,98 @@
+"""What every layer of a network puts out for one batch, and the gradients of one training step."""
+
+import hashlib
+import json
+import os
+from typing import Dict, Iterable, Sequence, Tuple
+
+from common.tf_stack import VERSION, tf
+
+import numpy as np
+from tensorpack import logger
+from tensorpack.tfutils.sessinit import DictRestore
+from tensorpack.tfutils.tower import TowerContext
+
+from evaluation.trained_network import TrainedNetwork
+from run_directory.record import ABOUT
+from sparsenet_model import CROSS_ENTROPY, SparseNet
+
+OUTPUT = "/output"  # what tensorpack calls the output of each of its layers
+
+Arrays = Dict[str, np.ndarray]
+
+
+def layer_outputs(
+    network: TrainedNetwork, batch: Sequence[np.ndarray], gradients: bool, config: tf.ConfigProto
+) -> Arrays:
+    """Name -> array for a batch (images, labels), in the order of the computation.
+
+    config: of the session
+
+    `inference/<layer>` with moving statistics; with `gradients` also `training/<layer>`, of the
+    same images in training form, and `gradient/<variable>` of the cost.
+    """
+    logger.setLevel("ERROR")
+    arrays = _run(network, batch, "inference", False, config)
+    if gradients:
+        arrays.update(_run(network, batch, "training", True, config))
+    return arrays
+
+
+def _run(network: TrainedNetwork, batch, stage: str, is_training: bool, config) -> Arrays:
+    """The outputs of one form of the network; in training form, the gradients too."""
+    recipe = network.recipe
+    model = SparseNet(
+        recipe.config, network.preprocessing, len(batch[0]), recipe.learning_rate,
+        recipe.weight_decay, recipe.decayed,
+    )  # fmt: skip
+    with tf.Graph().as_default() as graph:
+        signature = model.get_input_signature()
+        inputs = [tf.placeholder(each.dtype, each.shape, each.name) for each in signature]
+        with TowerContext("", is_training=is_training):
+            cost = model.build_graph(*inputs)
+        fetches = dict(_named_outputs(graph, stage))
+        if is_training:
+            variables = tf.trainable_variables()
+            found = tf.gradients(cost, variables, gate_gradients=True)
+            fetches.update(
+                ("gradient/" + variable.op.name, gradient)
+                for variable, gradient in zip(variables, found)
+            )
+        # Dropout masks are a function of the step: the first one's.
+        values = list(batch) + [0] * (len(inputs) - len(batch))
+        with tf.Session(config=config) as session:
+            session.run(tf.global_variables_initializer())
+            DictRestore(network.weights).init(session)
+            results = session.run(list(fetches.values()), dict(zip(inputs, values)))
+    return dict(zip(fetches, results))
+
+
+def _named_outputs(graph: tf.Graph, stage: str) -> Iterable[Tuple[str, tf.Tensor]]:
+    """Name and output of each layer, and the loss of each image."""
+    for operation in graph.get_operations():
+        if operation.type == "Identity" and operation.name.endswith(OUTPUT):
+            yield "{}/{}".format(stage, operation.name[: -len(OUTPUT)]), operation.outputs[0]
+    yield "{}/{}".format(stage, CROSS_ENTROPY), graph.get_tensor_by_name(CROSS_ENTROPY + ":0")
+
+
+def save(path: str, arrays: Arrays, network: TrainedNetwork, batch: Sequence[np.ndarray]) -> None:
+    """Write the arrays and what they are of, whole or not at all."""
+    about = {
+        "recipe": network.recipe.name,
+        "checkpoint": os.path.basename(network.prefix),
+        "weights": _digest(network.weights[name] for name in sorted(network.weights)),
+        "images": _digest(batch),
+        "tensorflow": VERSION,
+    }
+    partial = path + ".partial"
+    with open(partial, "wb") as stream:
+        np.savez(stream, **{ABOUT: np.array(json.dumps(about))}, **arrays)
+    os.replace(partial, path)
+
+
+def _digest(arrays: Iterable[np.ndarray]) -> str:
+    """SHA-256 of the bytes of some arrays."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,59 @@
+"""A trained network over a test set: logits, losses, mistakes, image by image."""
+
+import time
+from typing import Dict, NamedTuple
+
+from common.tf_stack import session_config, tf
+
+import numpy as np
+from tensorpack import OfflinePredictor, PredictConfig, logger
+from tensorpack.tfutils.sesscreate import NewSessionCreator
+from tensorpack.tfutils.sessinit import DictRestore
+
+from sparsenet.config import SparseNetConfig
+from sparsenet_model import CROSS_ENTROPY, LOGITS, SparseNet
+
+
+class Evaluation(NamedTuple):
+    """In the order of the test set: logits [N, classes], labels, losses and wrong [N].
+
+    seconds: that the test set took, without building the network
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
+    losses: np.ndarray
+    wrong: np.ndarray
+    seconds: float
+
+    def save(self, path: str) -> None:
+        """Keep logits and labels in a .npz file."""
+        np.savez(path, logits=self.logits, labels=self.labels)
+
+
+def evaluate(
+    config: SparseNetConfig, weights: Dict[str, np.ndarray], preprocessing: dict, data,
+    batch_size: int,
+) -> Evaluation:  # fmt: skip
+    """Run a network with these weights over the test images of `data`, in order."""
+    logger.setLevel("ERROR")
+    with tf.Graph().as_default():
+        predict = OfflinePredictor(
+            PredictConfig(
+                model=SparseNet(config, preprocessing, batch_size),
+                session_init=DictRestore(weights),
+                input_names=["image", "label"],
+                output_names=[LOGITS, CROSS_ENTROPY],
+                session_creator=NewSessionCreator(config=session_config()),
+            )
+        )
+        start = time.perf_counter()
+        results = [
+            [array[:count] for array in predict(*batch)]
+            for batch, count in data.test_batches(batch_size)
+        ]
+        seconds = time.perf_counter() - start
+    logits, losses = (np.concatenate(parts) for parts in zip(*results))
+    labels = data.test.labels
+    wrong = (logits.argmax(axis=1) != labels).astype(np.float64)
+    return Evaluation(logits, labels, losses.astype(np.float64), wrong, seconds)

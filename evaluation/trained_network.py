@@ -1,0 +1,95 @@
+"""A trained network as the scripts are given it: a run directory, or a checkpoint and flags."""
+
+import os
+from typing import Dict, NamedTuple
+
+from run_directory.record import RECORD, read_record, read_settings
+from sparsenet.errors import UserError
+from sparsenet.recipes import Recipe
+from training.command_line import Parser, add_data_flags, add_network_flags, recipe_from
+
+WITHOUT_RECORD = (
+    "Without a run.json beside the checkpoint, --recipe and the network flags say what\n"
+    "network it holds; normalisation constants then come from the data."
+)
+
+
+class TrainedNetwork(NamedTuple):
+    """A network with its weights, the data it is for, and how these are normalised.
+
+    prefix: of the checkpoint; data: a cifar_data.Dataset, whose test set is what matters here
+    """
+
+    recipe: Recipe
+    prefix: str
+    weights: Dict
+    data: object
+    preprocessing: dict
+
+
+def add_flags(parser: Parser) -> None:
+    """RUN_OR_CHECKPOINT, the network flags and those of the data."""
+    parser.add_argument("checkpoint", metavar="RUN_OR_CHECKPOINT")
+    add_network_flags(parser.add_argument_group("network, where there is no run.json"))
+    add_data_flags(parser.add_argument_group("data"))
+
+
+def load(args, with_data: bool = True) -> TrainedNetwork:
+    """What the command line names; UserError where it does not fit together.
+
+    with_data: False where the data are read only if the record does not tell their preprocessing
+    """
+    run = args.checkpoint
+    if not os.path.isdir(run):
+        run = os.path.dirname(run) or "."
+    preprocessing = None
+    if os.path.isfile(os.path.join(run, RECORD)):
+        recipe, directory, fake_seed, preprocessing = _recorded(args, run)
+    else:
+        recipe, directory, fake_seed = recipe_from(args), args.dataset_dir, None
+    import datasets  # TensorFlow takes seconds to start: mistakes in the command are told before
+    from run_directory.checkpoints import find_checkpoint, network_weights
+
+    prefix = find_checkpoint(args.checkpoint)
+    weights = network_weights(prefix, recipe.config)
+    if preprocessing is not None and not with_data:
+        return TrainedNetwork(recipe, prefix, weights, None, preprocessing)
+    if fake_seed is None:
+        data = datasets.load(recipe.dataset, directory, not args.no_verify)
+    else:
+        data = datasets.fake(recipe.dataset, fake_seed)
+    if preprocessing is None:
+        preprocessing = data.preprocessing(recipe.normalize, recipe.border)
+    return TrainedNetwork(recipe, prefix, weights, data, preprocessing)
+
+
+def _recorded(args, run: str):
+    """(recipe, folder of the data, seed of random images or None, preprocessing) of its record."""
+    given = _network_flags(args)
+    if given:
+        raise UserError(
+            "--{} {}; accepted: no network flags, {} has a {}".format(
+                given[0], getattr(args, given[0]), run, RECORD
+            )
+        )
+    settings = read_settings(run)
+    recipe = settings.recipe
+    if args.dataset is not None and args.dataset != recipe.dataset:
+        raise UserError(
+            "--dataset {}; accepted: {}, what {} was trained on".format(
+                args.dataset, recipe.dataset, run
+            )
+        )
+    preprocessing = read_record(run).get("preprocessing")
+    if not isinstance(preprocessing, dict) or not {"mean", "std"} <= set(preprocessing):
+        raise UserError("{}/{} is not complete: `preprocessing`".format(run, RECORD))
+    directory = args.dataset_dir or settings.dataset_dir
+    is_fake = settings.fake and args.dataset_dir is None
+    return recipe, directory, settings.seed if is_fake else None, preprocessing
+
+
+def _network_flags(args) -> list:
+    """The names of the network flags that were given."""
+    group = Parser()
+    add_network_flags(group)
+    return sorted(name for name in vars(group.parse_args([])) if getattr(args, name) is not None)

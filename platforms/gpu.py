@@ -1,0 +1,76 @@
+"""The GPUs of one machine, or its CPU where there is none, as what a run computes on."""
+
+import os
+import platform as host
+from typing import List, Optional, Tuple
+
+from common.tf_stack import session_config, tf
+
+from common.processes import output_of
+from platforms.platform import Platform
+from platforms.workers import Workers, horovod_workers, local_rank, started_by_horovod
+from run_directory.settings import Settings
+from sparsenet.errors import UserError
+
+
+def platform(settings: Settings) -> Platform:
+    """The GPUs asked for, the first one if none was, or the CPU if there is none."""
+    present = len(tf.config.experimental.list_physical_devices("GPU"))
+    absent = [i for i in settings.gpus or () if i >= present]
+    if absent:
+        raise UserError(
+            "--gpu {}: device {} is absent; accepted: {}".format(
+                ",".join(map(str, settings.gpus)),
+                absent[0],
+                "0 to {}".format(present - 1) if present else "nothing, there is no GPU here",
+            )
+        )
+    workers = horovod_workers(present > 0) if started_by_horovod() else Workers()
+    config = session_config()
+    if not present:
+        return Platform("cpu", [describe_cpu()], config, workers=workers)
+    # Same seed, same result; and full float32, since what is compared has to have one precision.
+    os.environ.setdefault("TF_CUDNN_DETERMINISTIC", "1")
+    if hasattr(tf.config.experimental, "enable_tensor_float_32_execution"):
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+    config.gpu_options.allow_growth = True
+    gpus = gpus_of_this_process(settings.gpus, present)
+    config.gpu_options.visible_device_list = ",".join(map(str, gpus))
+    return Platform("gpu", describe_gpus(gpus), config, workers=workers)
+
+
+def gpus_of_this_process(asked: Optional[Tuple[int, ...]], present: int) -> Tuple[int, ...]:
+    """The GPUs asked for or the first one; under horovodrun each process has one of its own."""
+    if not started_by_horovod():
+        return asked or (0,)
+    if asked is not None:
+        raise UserError(
+            "--gpu {}; accepted: nothing under horovodrun, which gives each process one".format(
+                ",".join(map(str, asked))
+            )
+        )
+    if local_rank() >= present:
+        raise UserError(
+            "process {} of this host has no GPU; accepted: at most {} processes on it".format(
+                local_rank(), present
+            )
+        )
+    return (local_rank(),)
+
+
+def describe_cpu() -> str:
+    """Name and number of cores of this machine's processor."""
+    name = host.machine()
+    try:
+        with open("/proc/cpuinfo") as stream:
+            name = next(line.split(":", 1)[1].strip() for line in stream if "model name" in line)
+    except (OSError, StopIteration):
+        pass  # not Linux, or a processor that gives no name there
+    return "{}, {} cores".format(name, os.cpu_count())
+
+
+def describe_gpus(ids: Tuple[int, ...]) -> List[str]:
+    """Names of the GPUs with these ids, as the driver tells them."""
+    names = output_of(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
+    lines = (names or "").split("\n")
+    return [lines[i] if i < len(lines) and lines[i] else "GPU {}".format(i) for i in ids]

@@ -1,0 +1,158 @@
+"""Ascend NPUs as a platform of train.py: session config, loss scaling, several devices.
+
+`npu_bridge` is imported late and by name. From 2022 on, importing its npu_init makes every session
+one of the NPU, so it comes after all that may want a session of its own; and `import *` from it
+would rebind `tf`, `os` and more.
+"""
+
+import importlib
+import os
+import re
+from typing import Dict
+
+from common.tf_stack import session_config, tf
+
+from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
+
+from platforms.npu_options import OPTIONS, LossScale, NpuSettings, Value
+from platforms.platform import Platform
+from platforms.workers import Workers
+from sparsenet.errors import UserError
+
+INSTALL = (
+    "accepted: an Ascend host with CANN and its TensorFlow 1.15 plugin (npu_bridge) installed, "
+    "after `source /usr/local/Ascend/ascend-toolkit/set_env.sh`; requirements-npu.txt lists the "
+    "rest"
+)
+
+
+def platform(npu: NpuSettings) -> Platform:
+    """The NPU of this process; UserError where npu_bridge is not installed."""
+    rank, count = rank_and_count()
+    options = with_workers(npu.options, count)
+    device = options.get("session_device_id", device_id())
+    bridge = import_bridge()
+    return Platform(
+        "npu",
+        ["Ascend NPU, device {}".format(device)],
+        npu_session_config(options),
+        wrap_optimizer=lambda optimizer: wrap(optimizer, npu.loss_scale, count, bridge),
+        precision=options["precision_mode"],
+        options=dict(options, loss_scale=npu.loss_scale and npu.loss_scale._asdict()),
+        workers=npu_workers(rank, count, bridge),
+        folders=npu.folders,
+    )
+
+
+def import_bridge():
+    """npu_bridge.npu_init; UserError that says what to install and source."""
+    try:
+        return importlib.import_module("npu_bridge.npu_init")
+    # What a library of CANN that is not sourced, or another TensorFlow, makes of it.
+    except (ImportError, OSError, AttributeError, tf.errors.OpError) as error:
+        raise UserError("npu_bridge can't be imported ({}); {}".format(error, INSTALL))
+
+
+# The session -----------------------------------------------------------------------------------
+
+
+def with_workers(options: Dict[str, Value], count: int) -> Dict[str, Value]:
+    """Options with what several devices need: all-reduce beside computation, unless told not to."""
+    return dict({"hcom_parallel": True} if count > 1 else {}, **options)
+
+
+def npu_session_config(options: Dict[str, Value]) -> tf.ConfigProto:
+    """What makes a session run on the NPU; options: see npu_options.OPTIONS.
+
+    Both switches are explicit: some versions of npu_bridge set the second only where they add the
+    optimizer themselves. Its own documents give it the other switch's OFF.
+    """
+    config = session_config()
+    rewrite = config.graph_options.rewrite_options
+    rewrite.remapping = RewriterConfig.OFF
+    rewrite.memory_optimization = RewriterConfig.OFF
+    optimizer = rewrite.custom_optimizers.add()
+    optimizer.name = "NpuOptimizer"
+    for key, value in sorted(options.items()):
+        # The type has to be the option's: another one is taken without a word, and not read.
+        field = OPTIONS[key].field
+        setattr(optimizer.parameter_map[key], field, value.encode() if field == "s" else value)
+    return config
+
+
+# The optimizer ---------------------------------------------------------------------------------
+
+
+def wrap(optimizer, scale: LossScale, count: int, bridge):
+    """The optimizer with the NPU's loss scaling and, for several devices, its all-reduce."""
+    if count > 1:
+        optimizer = bridge.NPUDistributedOptimizer(optimizer)
+    if scale is None:
+        return optimizer
+    return bridge.NPULossScaleOptimizer(
+        optimizer, loss_scale_manager(scale, bridge), is_distributed=count > 1
+    )
+
+
+def loss_scale_manager(scale: LossScale, bridge):
+    """A fixed scale, or one that grows until values overflow."""
+    if scale.kind == "fixed":
+        return bridge.FixedLossScaleManager(loss_scale=scale.value)
+    return bridge.ExponentialUpdateLossScaleManager(
+        init_loss_scale=scale.value,
+        incr_every_n_steps=1000,
+        decr_every_n_nan_or_inf=2,
+        incr_ratio=2,
+        decr_ratio=0.5,
+    )
+
+
+# Several devices -------------------------------------------------------------------------------
+
+
+def npu_workers(rank: int, count: int, bridge) -> Workers:
+    """The processes that Ascend's launch scripts have started, one a device."""
+    if count == 1:
+        return Workers()
+    hccl = importlib.import_module("npu_bridge.hccl.hccl_ops")
+    return Workers(
+        rank,
+        count,
+        mean=lambda tensor: hccl.allreduce(tf.convert_to_tensor(tensor), "sum") / count,
+        broadcast=lambda: broadcast_variables(hccl),
+    )
+
+
+def broadcast_variables(hccl) -> tf.Operation:
+    """An op that gives all variables of numbers the values of the first worker."""
+    variables = [v for v in tf.global_variables() if v.dtype.base_dtype.is_floating]
+    values = hccl.broadcast([tf.convert_to_tensor(v) for v in variables], root_rank=0)
+    return tf.group(*[tf.assign(v, value) for v, value in zip(variables, values)])
+
+
+def rank_and_count():
+    """RANK_ID and RANK_SIZE, as Ascend's launch scripts set them; UserError where they can't be."""
+    count = _number("RANK_SIZE", 1, "a whole number of at least 1", lambda n: n >= 1)
+    rank = _number(
+        "RANK_ID", 0, "0 to {}, below RANK_SIZE".format(count - 1), lambda n: 0 <= n < count
+    )
+    table = os.environ.get("RANK_TABLE_FILE", "")
+    if count > 1 and not os.path.isfile(table):
+        raise UserError(
+            "RANK_TABLE_FILE is {!r}; accepted: with RANK_SIZE {}, the file that lists the "
+            "devices (hccl.json)".format(table, count)
+        )
+    return rank, count
+
+
+def device_id() -> int:
+    """ASCEND_DEVICE_ID, or DEVICE_ID as older releases call it."""
+    name = "ASCEND_DEVICE_ID" if os.environ.get("ASCEND_DEVICE_ID") else "DEVICE_ID"
+    return _number(name, 0, "a whole number of at least 0", lambda n: n >= 0)
+
+
+def _number(name: str, default: int, accepted: str, test) -> int:
+    text = os.environ.get(name) or str(default)
+    if not re.match("[0-9]{1,9}$", text) or not test(int(text)):
+        raise UserError("{} is {!r}; accepted: {}".format(name, text, accepted))
+    return int(text)

@@ -1,0 +1,290 @@
+"""What can be asked of an Ascend NPU: the flags of main_npu.py, and options with their types.
+
+Only the standard library is imported: a mistake in the command is told before TensorFlow starts.
+The options and their types are those of `npu_bridge`'s NpuOptimizer, whose parameter map takes a
+value of another type without a word and then does something else.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+from run_directory.record import read_record
+from run_directory.settings import Settings
+from sparsenet.errors import UserError
+from training.command_line import settings_from, training_parser
+
+Value = Union[bool, int, str]
+
+
+class Option(NamedTuple):
+    """A key of the parameter map: `field` is where its value goes (b, i or s), see `accepted`."""
+
+    field: str
+    accepted: str
+    is_accepted: Callable[[str], bool] = lambda text: True
+
+
+def _one_of(*values: str) -> Option:
+    return Option("s", ", ".join(values), lambda text: text in values)
+
+
+FLAG = Option("b", "0, 1, true, false", lambda text: text.lower() in ("0", "1", "true", "false"))
+COUNT = Option("i", "a whole number", lambda text: bool(re.match(r"-?[0-9]{1,18}\Z", text)))
+TEXT = Option("s", "text", lambda text: text != "")
+FILE = Option("s", "a file that exists", os.path.isfile)
+STEPS = Option(
+    "s",
+    "steps such as 0|5|10-20",
+    lambda text: bool(re.match(r"[0-9]+(-[0-9]+)?(\|[0-9]+(-[0-9]+)?)*\Z", text)),
+)
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+PRECISION_MODES = (
+    "allow_mix_precision", "must_keep_origin_dtype", "force_fp32", "allow_fp32_to_fp16",
+    "force_fp16", "cube_fp16in_fp32out",
+)  # fmt: skip
+OPTIONS: Dict[str, Option] = {
+    "use_off_line": Option(
+        "b",
+        "1, true: else it is not the NPU that computes",
+        lambda text: text.lower() in ("1", "true"),
+    ),
+    "mix_compile_mode": FLAG,
+    "enable_data_pre_proc": FLAG,
+    "enable_dump": FLAG,
+    "enable_dump_debug": FLAG,
+    "profiling_mode": FLAG,
+    "hcom_parallel": FLAG,
+    "is_tailing_optimization": FLAG,
+    # More than one wants tf.data on the device; here images are fed.
+    "iterations_per_loop": Option("i", "1, since images are fed", lambda text: text == "1"),
+    "graph_run_mode": COUNT,
+    "op_debug_level": COUNT,
+    "enable_exception_dump": COUNT,
+    "deterministic": COUNT,
+    "session_device_id": COUNT,
+    "hccl_timeout": COUNT,
+    "op_execute_timeout": COUNT,
+    "precision_mode": _one_of(*PRECISION_MODES),
+    "modify_mixlist": TEXT,
+    "op_select_implmode": _one_of("high_precision", "high_performance"),
+    "dump_path": TEXT,
+    "dump_step": STEPS,
+    "dump_mode": _one_of("input", "output", "all"),
+    "dump_debug_mode": _one_of("aicore_overflow", "atomic_overflow", "all"),
+    "profiling_options": Option("s", "a JSON object", _is_json_object),
+    "fusion_switch_file": FILE,
+    "graph_memory_max_size": TEXT,
+    "variable_memory_max_size": TEXT,
+    "op_compiler_cache_mode": TEXT,
+    "op_compiler_cache_dir": TEXT,
+    "auto_tune_mode": _one_of("RL", "GA", "RL,GA", "GA,RL"),
+    "jit_compile": _one_of("true", "false", "auto"),
+    "HCCL_algorithm": TEXT,
+}
+
+
+ALWAYS = {"use_off_line": True, "mix_compile_mode": False}  # compute on the NPU, all of it
+
+
+class LossScale(NamedTuple):
+    """`fixed` at `value`, or `dynamic` starting from it."""
+
+    kind: str
+    value: float
+
+
+DYNAMIC = LossScale("dynamic", 2.0**32)
+
+
+NO_LOSS_SCALE = ("must_keep_origin_dtype", "force_fp32")  # what has no half precision
+
+
+def loss_scale(text: str) -> Optional[LossScale]:
+    """`fixed:1024`, `dynamic` or `none`."""
+    if text == "none":
+        return None
+    if text == "dynamic":
+        return DYNAMIC
+    kind, _, value = text.partition(":")
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if kind != "fixed" or not 1 <= number < 2.0**126:
+        raise argparse.ArgumentTypeError(
+            "{!r}; accepted: fixed:N with N of at least 1, dynamic, none".format(text)
+        )
+    return LossScale("fixed", number)
+
+
+def value_of(key: str, text: str) -> Value:
+    """`text` with the type of an option; ArgumentTypeError where it is not accepted."""
+    option = OPTIONS[key]
+    if not option.is_accepted(text):
+        raise argparse.ArgumentTypeError(
+            "{!r}; accepted for {}: {}".format(text, key, option.accepted)
+        )
+    if option.field == "b":
+        return text.lower() in ("1", "true")
+    return int(text) if option.field == "i" else text
+
+
+def option_of(key: str) -> Callable[[str], Value]:
+    """What converts the value of a flag that stands for one option."""
+    return lambda text: value_of(key, text)
+
+
+def pair(text: str) -> Tuple[str, Value]:
+    """`deterministic=1` -> ("deterministic", 1)."""
+    key, equals, value = text.partition("=")
+    if not equals or key not in OPTIONS:
+        raise argparse.ArgumentTypeError(
+            "{!r}; accepted: KEY=VALUE with one of the keys {}".format(text, ", ".join(OPTIONS))
+        )
+    return key, value_of(key, value)
+
+
+@dataclasses.dataclass(frozen=True)
+class NpuSettings:
+    """What is asked of the NPU.
+
+    options: of the parameter map, see OPTIONS
+    folders: that it writes to, and that have to be there
+    """
+
+    options: Dict[str, Value]
+    loss_scale: Optional[LossScale]
+    folders: List[str]
+    dry_run: bool
+
+
+def parse(argv: Sequence[str]) -> Tuple[Optional[Settings], Optional[NpuSettings]]:
+    """The settings of the run, None where none is asked for, and what is asked of the NPU."""
+    parser = training_parser()
+    names = add_flags(parser)
+    args = parser.parse_args(argv)
+    own = argparse.Namespace(**{name: vars(args).pop(name) for name in names})
+    if args.gpu is not None:
+        raise UserError(
+            "--gpu {}; accepted: nothing, ASCEND_DEVICE_ID names the NPU".format(
+                ",".join(map(str, args.gpu))
+            )
+        )
+    settings = settings_from(args)
+    if settings is None:
+        return None, None
+    start = FROM_NOTHING if settings.resume is None else recorded(settings.resume)
+    return settings, npu_settings(own, start, os.path.abspath(settings.log_dir))
+
+
+def add_flags(parser) -> List[str]:
+    """Add the NPU's flags; returns their names."""
+    group = parser.add_argument_group("NPU")
+    known = set(vars(parser.parse_args([])))
+    group.add_argument(
+        "--precision_mode", type=option_of("precision_mode"), metavar="MODE",
+        help="{} [allow_mix_precision]; to compare platforms: must_keep_origin_dtype".format(
+            ", ".join(PRECISION_MODES)
+        ),
+    )  # fmt: skip
+    group.add_argument(
+        "--loss_scale", type=loss_scale, metavar="fixed:N|dynamic|none", default=...,
+        help="[dynamic; none for {}]".format(" and ".join(NO_LOSS_SCALE)),
+    )  # fmt: skip
+    for name, key, what in [
+        ("over_dump", "enable_dump_debug", "dump where numbers overflow"),
+        ("data_dump_flag", "enable_dump", "dump inputs and outputs of ops"),
+        ("profiling", "profiling_mode", "profile the run"),
+    ]:
+        group.add_argument(
+            "--" + name, type=option_of(key), nargs="?", const=True,
+            metavar="BOOL", help=what + " [False]",
+        )  # fmt: skip
+    for name, key, what in [
+        ("data_dump_step", "dump_step", "which steps are dumped: 0|5|10-20"),
+        ("fusion_switch_file", "fusion_switch_file", "which fusions are off"),
+        ("auto_tune_mode", "auto_tune_mode", "RL, GA or RL,GA"),
+    ]:
+        group.add_argument("--" + name, type=option_of(key), metavar="X", help=what)
+    group.add_argument(
+        "--npu_option", type=pair, action="append", default=[], metavar="KEY=VALUE",
+        help="any other option of NpuOptimizer; may be repeated",
+    )  # fmt: skip
+    group.add_argument(
+        "--dry_run", action="store_true", help="print the session config and exit; needs no NPU"
+    )
+    return sorted(set(vars(parser.parse_args([]))) - known)
+
+
+Start = Tuple[Dict[str, Value], Optional[LossScale]]  # options and loss scale to begin with
+FROM_NOTHING = (ALWAYS, ...)
+
+
+def recorded(directory: str) -> Start:
+    """What was asked of the NPU when a run was begun; UserError where run.json does not tell."""
+    record = read_record(directory)
+    try:
+        options = dict(record.get("npu", ALWAYS))
+        scale = options.pop("loss_scale", None)
+        for key, value in options.items():
+            is_own = {"b": bool, "i": int, "s": str}[OPTIONS[key].field]
+            if type(value) is not is_own:
+                raise ValueError("`{}` is {!r}".format(key, value))
+        return options, scale and LossScale(str(scale["kind"]), float(scale["value"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError("{}/run.json is not complete: npu: {}".format(directory, error))
+
+
+def npu_settings(args, start: Start, root: str) -> NpuSettings:
+    """What flags ask for beyond `start`; dumps and profiles go to folders in `root` by default."""
+    options, scale = dict(start[0]), start[1]
+    for flag, key in [
+        ("over_dump", "enable_dump_debug"), ("data_dump_flag", "enable_dump"),
+        ("profiling", "profiling_mode"), ("data_dump_step", "dump_step"),
+        ("fusion_switch_file", "fusion_switch_file"), ("auto_tune_mode", "auto_tune_mode"),
+        ("precision_mode", "precision_mode"),
+    ]:  # fmt: skip
+        value = getattr(args, flag)
+        if value or (value is False and key in options):
+            options[key] = value
+    for key, value in args.npu_option:
+        if key == "precision_mode":
+            raise UserError("--npu_option {}={}; accepted: --precision_mode".format(key, value))
+        options[key] = value
+    options.setdefault("precision_mode", "allow_mix_precision")
+    folders = complete_dumps(options, root)
+    if args.loss_scale is not ...:
+        scale = args.loss_scale
+    if scale is ...:
+        scale = None if options["precision_mode"] in NO_LOSS_SCALE else DYNAMIC
+    return NpuSettings(options, scale, folders, args.dry_run)
+
+
+def complete_dumps(options: Dict[str, Value], root: str) -> List[str]:
+    """Give dumps and profiles what they need beside their switch; returns where they go."""
+    folders = []
+    for switch, mode, name in [
+        ("enable_dump_debug", "dump_debug_mode", "overflow_dump"),
+        ("enable_dump", "dump_mode", "data_dump"),
+    ]:
+        if options.get(switch):
+            options.setdefault(mode, "all")
+            folders.append(options.setdefault("dump_path", os.path.join(root, name)))
+    if options.get("profiling_mode"):
+        choice = {"output": os.path.join(root, "profiling"), "training_trace": "on"}
+        choice["task_trace"] = "on"
+        choice = json.loads(options.setdefault("profiling_options", json.dumps(choice)))
+        folders += [choice["output"]] if isinstance(choice.get("output"), str) else []
+    return folders

@@ -1,0 +1,133 @@
+"""Checkpoints as arrays by name: found, looked at, read."""
+
+import os
+import re
+from typing import Dict, List, Optional
+
+from common.tf_stack import tf
+
+import numpy as np
+
+from sparsenet.config import SparseNetConfig, variable_shapes
+from sparsenet.errors import UserError
+
+CHECKPOINT_PREFIX = "model"
+
+
+def checkpoints_of(directory: str) -> List[str]:
+    """Prefixes of the checkpoints of a run directory that are there whole, oldest first."""
+    steps = []
+    for file in os.listdir(directory):
+        stem, extension = os.path.splitext(file)
+        prefix, _, step = stem.rpartition("-")
+        is_model = extension == ".index" and prefix == CHECKPOINT_PREFIX and step.isdigit()
+        if is_model and os.path.exists(os.path.join(directory, stem + ".data-00000-of-00001")):
+            steps.append(int(step))
+    return [
+        os.path.join(directory, "{}-{}".format(CHECKPOINT_PREFIX, step)) for step in sorted(steps)
+    ]
+
+
+def latest_checkpoint(directory: str) -> Optional[str]:
+    """Prefix of the newest checkpoint of a run directory, or None."""
+    found = checkpoints_of(directory)
+    return found[-1] if found else None
+
+
+def find_checkpoint(path: str) -> str:
+    """The prefix meant by a prefix, one of a checkpoint's files, or a directory of checkpoints."""
+    prefix = path
+    if os.path.isdir(path):
+        prefix = _newest_of(path)
+    elif path.endswith(".index") or path.endswith(".meta"):
+        prefix = os.path.splitext(path)[0]
+    elif ".data-" in os.path.basename(path):
+        prefix = path[: path.rindex(".data-")]
+    if not os.path.isfile(prefix + ".index"):
+        raise UserError(
+            "checkpoint {} does not exist; accepted: the part of its files' names before "
+            ".index, or their directory".format(path)
+        )
+    return prefix
+
+
+def _newest_of(directory: str) -> str:
+    """The newest checkpoint of a run directory, or what another's `checkpoint` file names."""
+    try:
+        prefix = latest_checkpoint(directory) or tf.train.latest_checkpoint(directory)
+    except (OSError, UnicodeDecodeError, tf.errors.OpError) as error:
+        raise UserError("{} can't be read: {}".format(directory, error))
+    if prefix is None:
+        raise UserError("{} holds no checkpoint".format(directory))
+    return prefix
+
+
+def read_arrays(prefix: str) -> Dict[str, np.ndarray]:
+    """Name and value of each variable of a checkpoint; UserError if it can't be read whole."""
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError, UnicodeError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError("checkpoint {} can't be read: {}".format(prefix, reason))
+
+
+# Scopes of this project and of the public TensorFlow codes (`official`, `ascend`): the pattern
+# and the replacement of either.
+SCOPES = [
+    (
+        (r"^block(\d+)/layer(\d+)/", r"block\1/layer\2/"),
+        (r"^block(\d+)/densen_layer\.(\d+)/", r"block\1/densen_layer.\2/"),
+    ),
+    (
+        (r"^transition(\d+)/", r"transition\1/"),
+        (r"^block(\d+)/transition\1/", r"block\1/transition\1/"),
+    ),
+]
+
+
+def original_name(name: str) -> str:
+    """The name of a variable of this project in a checkpoint of the public TensorFlow codes."""
+    for (ours, _), (_, theirs) in SCOPES:
+        name = re.sub(ours, theirs, name)
+    return name
+
+
+def project_name(name: str) -> str:
+    """The name in this project of a variable of the public TensorFlow codes; others are kept."""
+    for (_, ours), (theirs, _) in SCOPES:
+        name = re.sub(theirs, ours, name)
+    return name
+
+
+# What an optimizer keeps beside a variable, under the variable's name.
+SLOTS = re.compile(r"/(Momentum|Adam|Adam_1|RMSProp(_1)?|Adagrad|ExponentialMovingAverage)$")
+NETWORK_SCOPES = re.compile(r"(conv0|bn0|block\d+|transition\d+|bn_last|linear)/")
+
+
+def network_weights(prefix: str, config: SparseNetConfig) -> Dict[str, np.ndarray]:
+    """The variables of the network from a checkpoint that has them by our names or the original.
+
+    Raises UserError that lists the names and shapes that differ.
+    """
+    found = read_arrays(prefix)
+    wanted = variable_shapes(config)
+    weights, wrong = {}, []
+    for name, shape in wanted.items():
+        value = found.get(name, found.get(original_name(name)))
+        if value is not None and value.shape == shape:
+            weights[name] = value
+        else:
+            there = "absent" if value is None else list(value.shape)
+            wrong.append("{} is {}, wanted {}".format(name, there, list(shape)))
+    for name in sorted(map(project_name, found)):
+        # What other code keeps elsewhere is its own matter; a layer too many is another network.
+        if name not in wanted and NETWORK_SCOPES.match(name) and not SLOTS.search(name):
+            wrong.append("{} is there, wanted absent".format(name))
+    if wrong:
+        raise UserError(
+            "checkpoint {} does not fit the network, {} of {} variables differ: {}".format(
+                prefix, len(wrong), len(wanted), "; ".join(wrong)
+            )
+        )
+    return weights

@@ -1,0 +1,280 @@
+"""What happens around the steps of a run: measure, show, test, record, save."""
+
+import contextlib
+import math
+import os
+import sys
+import threading
+import time
+
+from common.tf_stack import tf
+
+import numpy as np
+from google.protobuf import text_format
+from tensorpack import logger
+from tensorpack.callbacks import Callback, TFEventWriter
+from tqdm import tqdm
+
+from cifar_data import Dataset
+from platforms.workers import Workers
+from run_directory.checkpoints import CHECKPOINT_PREFIX, checkpoints_of
+from run_directory.record import COLUMNS, GRAPH, Row, Table, write_whole
+from sparsenet.errors import RunFailed
+from sparsenet.recipes import Recipe
+from sparsenet_model import CROSS_ENTROPY, WRONG
+
+KEPT_CHECKPOINTS = 5
+SECONDS_BETWEEN_LINES = 60
+# The first steps of a process set up memory and kernels, on an NPU they compile.
+UNTIMED_STEPS = 20
+
+
+HEADER = "    epoch     lr    train   error     test   error  images/s  seconds      left"
+LINE = (
+    "{of:>9} {learning_rate:>6.4g}  {train_loss:>7.4f} {train_error:>7.2%}  {test_loss:>7.4f} "
+    "{test_error:>7.2%}  {images_per_second:>8.0f} {epoch_seconds:>8.1f} {left:>9}"
+)
+
+
+class TrainingMeter(Callback):
+    """Loss and error over an epoch's training batches, and the time of its steps.
+
+    What it fetches is the same in every step: for an NPU, another set of fetches would mean
+    another compilation.
+    """
+
+    _chief_only = False  # every worker has its part of the images
+
+    def __init__(self, workers: Workers):
+        self._workers = workers
+
+    def _setup_graph(self):
+        towers = self.trainer.towers.training()
+        self._fetches = [
+            [tower.get_tensor(name + ":0") for tower in towers] for name in (CROSS_ENTROPY, WRONG)
+        ]
+        if self._workers.count > 1:
+            with tf.name_scope("training_meter"):
+                self._own = tf.placeholder(tf.float32, [2], "own")
+                self._mean = self._workers.mean(self._own)
+
+    def _before_train(self):
+        self._untimed_steps = min(UNTIMED_STEPS, self.trainer.steps_per_epoch // 2)
+
+    def _before_epoch(self):
+        self._loss_sum = self._wrong_sum = 0.0
+        self._images = 0
+        self._restart_clock()
+
+    def _restart_clock(self):
+        self._start = time.perf_counter()
+        self._images_untimed = self._images
+
+    def _before_run(self, _):
+        return tf.train.SessionRunArgs(self._fetches)
+
+    def _after_run(self, _, values):
+        losses, wrong = (np.concatenate(parts).astype(np.float64) for parts in values.results)
+        self._loss_sum += losses.sum()
+        self._wrong_sum += wrong.sum()
+        self._images += len(losses)
+
+    def _trigger_step(self):
+        check_finite("training", self._loss_sum, self)
+        if self._untimed_steps:
+            self._untimed_steps -= 1
+            self._restart_clock()
+
+    def _after_epoch(self):
+        seconds = time.perf_counter() - self._start
+        timed = (self._images - self._images_untimed) * self._workers.count
+        self.images_per_second = timed / seconds
+        self._loss, self._error = self._loss_sum / self._images, self._wrong_sum / self._images
+        if self._workers.count > 1:
+            session = tf.get_default_session()
+            own = {self._own: [self._loss, self._error]}
+            self._loss, self._error = session.run(self._mean, own).tolist()
+
+    def results(self) -> Row:
+        """The columns of the table that training fills, for the epoch that has ended."""
+        return {
+            "train_loss": self._loss,
+            "train_error": self._error,
+            "epoch_seconds": self._images * self._workers.count / self.images_per_second,
+            "images_per_second": self.images_per_second,
+        }
+
+
+def check_finite(what: str, loss: float, callback: Callback) -> None:
+    """Raise RunFailed, naming the step, if a loss is NaN or infinite."""
+    if not math.isfinite(loss):
+        raise RunFailed(
+            "the {} loss is {} at step {} (epoch {})".format(
+                what, loss, callback.global_step, callback.epoch_num
+            )
+        )
+
+
+class TestSet(Callback):
+    """Loss and error over every image of the test set, with the weights as they are."""
+
+    def __init__(self, data: Dataset, batch_size: int):
+        self.data = data
+        self.batch_size = batch_size
+
+    def _setup_graph(self):
+        self._predict = self.trainer.get_predictor(["image", "label"], [CROSS_ENTROPY, WRONG])
+
+    def evaluate(self) -> Row:
+        """The columns of the table that the test set fills."""
+        start = time.perf_counter()
+        loss_sum = wrong_sum = 0.0
+        for batch, count in self.data.test_batches(self.batch_size):
+            losses, wrong = self._predict(*batch)
+            loss_sum += losses[:count].sum(dtype=np.float64)
+            wrong_sum += wrong[:count].sum(dtype=np.float64)
+        images = len(self.data.test.labels)
+        return {
+            "test_loss": loss_sum / images,
+            "test_error": wrong_sum / images,
+            "inference_seconds": time.perf_counter() - start,
+        }
+
+
+class EpochReport(Callback):
+    """One row per epoch: in the table, in stats.json and in events."""
+
+    def __init__(self, meter: TrainingMeter, test_set: TestSet, table: Table, recipe: Recipe):
+        self.meter = meter
+        self.test_set = test_set
+        self.table = table
+        self.recipe = recipe
+
+    def _trigger_epoch(self):
+        row = {
+            "epoch": self.epoch_num,
+            "global_step": self.global_step,
+            "learning_rate": self.recipe.learning_rate_at(self.epoch_num),
+        }
+        row.update(self.meter.results())
+        row.update(self.test_set.evaluate())
+        check_finite("test", row["test_loss"], self)
+        self.table.append(row)
+        for name in COLUMNS[2:]:
+            self.trainer.monitors.put_scalar(name, row[name])
+
+
+class Events(TFEventWriter):
+    """TensorBoard's events. A full disk ends the run at the checkpoint, and is told there, once."""
+
+    def _before_train(self):
+        # Its writer is a thread, whose traceback would bury the sentence that is told.
+        threading.excepthook = lambda failed: logger.error("thread: %r", failed.exc_value)
+        super()._before_train()
+
+    def _after_train(self):
+        with contextlib.suppress(RuntimeError, tf.errors.OpError):
+            super()._after_train()
+
+
+class Screen(Callback):
+    """What a person sees: a line an epoch; within it, a bar with images/s and ETA on a terminal,
+    elsewhere a plain line now and then.
+    """
+
+    def __init__(self, table: Table, batch_size: int):
+        self.table = table
+        self.batch_size = batch_size
+        self._bar = None
+
+    def _before_train(self):
+        print(HEADER, flush=True)
+        self._start = time.perf_counter()
+
+    def _before_epoch(self):
+        self._bar = tqdm(
+            total=self.trainer.steps_per_epoch * self.batch_size,
+            desc="epoch {}/{}".format(self.epoch_num, self.trainer.max_epoch),
+            unit=" images",
+            leave=False,
+            dynamic_ncols=True,
+            file=sys.stdout,
+            disable=not sys.stdout.isatty(),
+        )
+        self._epoch_start = self._last_line = time.perf_counter()
+
+    def _trigger_step(self):
+        self._bar.update(self.batch_size)
+        if self._bar.disable and time.perf_counter() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._print_progress()
+
+    def _print_progress(self):
+        self._last_line = time.perf_counter()
+        done = self.local_step + 1
+        elapsed = self._last_line - self._epoch_start
+        left = elapsed / done * (self.trainer.steps_per_epoch - done)
+        print(
+            "epoch {}/{}: step {} of {}, {:.0f} images/s, {} left".format(
+                self.epoch_num, self.trainer.max_epoch, done, self.trainer.steps_per_epoch,
+                done * self.batch_size / elapsed, tqdm.format_interval(left),
+            ),
+            flush=True,
+        )  # fmt: skip
+
+    def _after_epoch(self):
+        self._bar.close()
+
+    def _trigger_epoch(self):
+        done = self.epoch_num - self.trainer.starting_epoch + 1
+        epochs = self.trainer.max_epoch
+        left = (time.perf_counter() - self._start) / done * (epochs - self.epoch_num)
+        shown = dict(
+            self.table.rows[-1],
+            of="{}/{}".format(self.epoch_num, epochs),
+            left=tqdm.format_interval(left),
+        )
+        print(LINE.format(**shown), flush=True)
+
+    def _after_train(self):
+        if self._bar is not None:
+            self._bar.close()
+
+
+class Checkpoints(Callback):
+    """Saves `graph.pbtxt`, `model-0` before the first step, and the newest few epochs' models.
+
+    tensorpack's ModelSaver swallows write errors; here they end the run.
+    """
+
+    def __init__(self, directory: str, is_new_run: bool):
+        self.directory = directory
+        self.is_new_run = is_new_run
+
+    def _setup_graph(self):
+        variables = tf.global_variables()
+        self._saver = tf.train.Saver(
+            variables, max_to_keep=KEPT_CHECKPOINTS, save_relative_paths=True
+        )
+        # With a count of its own, so that the first model is not the first to be dropped.
+        self._first_saver = tf.train.Saver(variables, max_to_keep=1, save_relative_paths=True)
+
+    def _before_train(self):
+        if not self.is_new_run:
+            self._saver.recover_last_checkpoints(checkpoints_of(self.directory)[1:])
+        else:
+            self._write_graph()
+            self._save(self._first_saver)
+
+    def _trigger_epoch(self):
+        self._save(self._saver)
+
+    def _write_graph(self):
+        """The graph as a text MetaGraphDef, without devices: it is to load on any machine."""
+        meta_graph = self._saver.export_meta_graph()
+        for node in meta_graph.graph_def.node:
+            node.device = ""
+        write_whole(os.path.join(self.directory, GRAPH), text_format.MessageToString(meta_graph))
+
+    def _save(self, saver):
+        prefix = os.path.join(self.directory, CHECKPOINT_PREFIX)
+        saver.save(self.trainer.sess, prefix, self.global_step, write_meta_graph=False)

@@ -15,21 +15,20 @@ import io
 import itertools
 import lzma
 import os
-import pickle
-import re
 import tarfile
 import time
 import zlib
 from collections import namedtuple
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from common import safe_pickle
 from sparsenet.errors import UserError, exit_code_of
 from sparsenet.recipes import CLASSES
 
 SIZE = 32
-PAD = 4  # black pixels on each side before the random crop (He et al. 2016, section 4.2)
+PAD = 4  # pixels on each side before the random crop (He et al. 2016, section 4.2)
 
 
 class ImageSet(NamedTuple):
@@ -51,6 +50,17 @@ class ImageSet(NamedTuple):
             "per_class": np.bincount(self.labels).tolist(),
             "sha256": digest.hexdigest(),
         }
+
+
+class Augmentation(NamedTuple):
+    """What is drawn for each training image: a crop after padding, and whether it is mirrored.
+
+    pad: pixels on each side; pad_value: their colour; mirror: whether half of the images are
+    """
+
+    pad: int
+    pad_value: Sequence[int]
+    mirror: bool
 
 
 class Dataset:
@@ -84,31 +94,30 @@ class Dataset:
             "test": self.test.fingerprint(),
         }
 
-    def preprocessing(self, normalize: str, border: str) -> dict:
-        """What is done to an image, for run.json and the graph; see normalization_constants."""
-        constants = normalization_constants(self, normalize)
+    def preprocessing(self, normalize: str, pad_value: str) -> dict:
+        """Return what is done to an image, for run.json and the graph.
+
+        normalize: see normalization_constants; pad_value: `black`, or `mean` of the training set
+        """
         colour = [0, 0, 0]
-        if border == "mean":
+        if pad_value == "mean":
             colour = [int(round(c)) for c in channel_statistics(self.train.images)[0]]
-        return dict(constants, normalize=normalize, pad=PAD, border=colour, mirror=self.mirror)
+        constants = normalization_constants(self, normalize)
+        augmentation = Augmentation(PAD, colour, self.mirror)
+        return dict(constants, normalize=normalize, **augmentation._asdict())
 
     def training_batches(
         self, batch_size: int, seed: int, steps: int, first_epoch: int, preprocessing: dict,
         part: Tuple[int, int] = (0, 1),
     ) -> Iterator["Batch"]:  # fmt: skip
-        """Batches without end: the first `steps` of each epoch, from `first_epoch` on.
+        """Yield batches without end: the first `steps` of each epoch, from `first_epoch` on.
 
         part: (i, n) for the i-th of n equal parts of each batch, what one of n workers trains on
         """
-        index, count = part
-        size = batch_size // count
-        own = slice(index * size, (index + 1) * size)
+        augmentation = Augmentation(*(preprocessing[name] for name in Augmentation._fields))
         for epoch in itertools.count(first_epoch):
-            batches = training_epoch(
-                self.train, batch_size, seed, epoch, self.mirror, preprocessing["border"]
-            )
-            for batch in itertools.islice(batches, steps):
-                yield Batch(batch.images[own], batch.labels[own])
+            batches = training_epoch(self.train, batch_size, seed, epoch, augmentation, part)
+            yield from itertools.islice(batches, steps)
 
     def test_batches(self, batch_size: int) -> Iterator[Tuple["Batch", int]]:
         """All test images in order, see :func:`in_order`."""
@@ -292,83 +301,14 @@ def _read_binary(content: bytes, file: str, classes: int) -> ImageSet:
     return _checked(records[:, label_bytes:], labels, file, classes)
 
 
-class _PickledDtype:
-    """Stands in for numpy.dtype: the whole numbers that a CIFAR batch is made of, no others."""
-
-    def __init__(self, code, *_):
-        if not re.match("[biu][1248]$", str(code)):
-            raise pickle.UnpicklingError(
-                "it holds {}, which is no type of whole numbers".format(code)
-            )
-        self.dtype = np.dtype(str(code))
-
-    def __setstate__(self, state):
-        self.dtype = self.dtype.newbyteorder(">" if state[1] == ">" else "<")
-
-    def array(self, content) -> np.ndarray:
-        """Bytes (or the text that Python 2's come as) -> [N]."""
-        if isinstance(content, str):
-            content = content.encode("latin1")
-        return np.frombuffer(content, self.dtype)
-
-
-class _PickledArray:
-    """Stands in for numpy.ndarray while it is unpickled; `array` is what came of it."""
-
-    array = None
-
-    def __setstate__(self, state):
-        _, shape, dtype, is_fortran, content = state
-        self.array = dtype.array(content).reshape(shape, order="F" if is_fortran else "C")
-
-
-def _pickled_buffer(content, dtype, shape, order) -> np.ndarray:
-    """Stands in for numpy's _frombuffer, which newer pickles use."""
-    return dtype.array(content).reshape(shape, order=order)
-
-
-def _pickled_text(text, encoding):
-    """Stands in for _codecs.encode, in which Python 3 wraps the bytes of old pickles."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError("it holds text in {}".format(encoding))
-    return text.encode("latin1")
-
-
-_PICKLE_GLOBALS = {
-    ("numpy", "ndarray"): _PickledArray,
-    ("numpy", "dtype"): _PickledDtype,
-    ("_codecs", "encode"): _pickled_text,
-}
-for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
-    _PICKLE_GLOBALS[_core + ".multiarray", "_reconstruct"] = lambda *_: _PickledArray()
-    _PICKLE_GLOBALS[_core + ".multiarray", "scalar"] = lambda dtype, b: int(dtype.array(b)[0])
-    _PICKLE_GLOBALS[_core + ".numeric", "_frombuffer"] = _pickled_buffer
-
-
-class _DataUnpickler(pickle.Unpickler):
-    """Unpickles arrays of whole numbers and plain containers; all else is refused.
-
-    Nothing of numpy itself is handed out: its own __setstate__ trusts a pickle with pointers.
-    """
-
-    def find_class(self, module, name):
-        if (module, name) in _PICKLE_GLOBALS:
-            return _PICKLE_GLOBALS[module, name]
-        raise pickle.UnpicklingError("it asks for {}.{}, which is not data".format(module, name))
-
-
-def _as_array(value) -> np.ndarray:
-    return value.array if isinstance(value, _PickledArray) else np.asarray(value)
-
-
 def _read_python(content: bytes, file: str, classes: int) -> ImageSet:
     """The official python layout: a pickled dictionary with `data` and `labels`."""
     try:
         # Any exception: a damaged pickle may raise nearly every built-in one.
-        batch = _DataUnpickler(io.BytesIO(content), encoding="latin1").load()
+        batch = safe_pickle.loads(content)
         batch = {_text(key): value for key, value in batch.items()}
-        labels = _as_array(batch["fine_labels" if classes == 100 else "labels"])
-        planes = _as_array(batch["data"])
+        labels = safe_pickle.as_array(batch["fine_labels" if classes == 100 else "labels"])
+        planes = safe_pickle.as_array(batch["data"])
     except Exception as error:
         reason = error.args[0] if error.args else type(error).__name__
         raise UserError("{} is not a CIFAR batch in the python layout: {}".format(file, reason))
@@ -565,30 +505,34 @@ Batch = namedtuple("Batch", "images labels")
 
 
 def training_epoch(
-    data: ImageSet, batch_size: int, seed: int, epoch: int, mirror: bool, border=(0, 0, 0)
-) -> Iterator[Batch]:
-    """The shuffled, augmented whole batches of an epoch: uint8 [B, 32, 32, 3], int32 [B].
+    data: ImageSet, batch_size: int, seed: int, epoch: int, augmentation: Augmentation,
+    part: Tuple[int, int] = (0, 1),
+) -> Iterator[Batch]:  # fmt: skip
+    """Yield the shuffled, augmented whole batches of an epoch: uint8 [B / n, 32, 32, 3], int32.
 
-    Standard augmentation (paper, section 4.1): pad 4 pixels of the colour `border`, crop 32x32 at
-    random, mirror half of the images. The last images that fill no batch are left out, others
-    every epoch.
+    part: (i, n) for the i-th of n equal parts of each batch; the draws are those of whole batches,
+    the images those of the part
+
+    Standard augmentation (paper, section 4.1): pad, crop 32x32 at random, mirror half of the
+    images. The last images that fill no batch are left out, others every epoch.
     """
     # RandomState: its streams are frozen by NumPy's compatibility policy, those of Generator not.
     stream = np.random.RandomState([seed, epoch])
-    count = len(data.labels)
+    count, pad = len(data.labels), augmentation.pad
     order = stream.permutation(count)
-    rows, columns = stream.randint(0, 2 * PAD + 1, size=(2, count))
-    mirrored = stream.randint(0, 2, size=count).astype(bool) & mirror
-    padded = np.empty((batch_size, SIZE + 2 * PAD, SIZE + 2 * PAD, 3), np.uint8)
-    padded[:] = border
+    rows, columns = stream.randint(0, 2 * pad + 1, size=(2, count))
+    mirrored = stream.randint(0, 2, size=count).astype(bool) & augmentation.mirror
+    size = batch_size // part[1]
+    padded = np.empty((size, SIZE + 2 * pad, SIZE + 2 * pad, 3), np.uint8)
+    padded[:] = augmentation.pad_value
     crops = _windows(padded)
-    for start in range(0, count - batch_size + 1, batch_size):
-        index = slice(start, start + batch_size)
-        padded[:, PAD:-PAD, PAD:-PAD] = data.images[order[index]]
-        images = crops[np.arange(batch_size), rows[index], columns[index]]
-        flip = mirrored[index]
+    for start in range(part[0] * size, count - batch_size + 1 + part[0] * size, batch_size):
+        own = slice(start, start + size)
+        padded[:, pad : pad + SIZE, pad : pad + SIZE] = data.images[order[own]]
+        images = crops[np.arange(size), rows[own], columns[own]]
+        flip = mirrored[own]
         images[flip] = images[flip, :, ::-1]
-        yield Batch(images, data.labels[order[index]])
+        yield Batch(images, data.labels[order[own]])
 
 
 def _windows(images: np.ndarray) -> np.ndarray:
@@ -625,10 +569,10 @@ def in_order(data: ImageSet, batch_size: int) -> Iterator[Tuple[Batch, int]]:
 
 def _measure(data: Dataset, batch_size: int, epochs: int) -> List[float]:
     """Images per second of `epochs` epochs, each measured by itself."""
-    rates = []
+    rates, augmentation = [], Augmentation(PAD, (0, 0, 0), data.mirror)
     for epoch in range(1, epochs + 1):
         start, count = time.perf_counter(), 0
-        for batch in training_epoch(data.train, batch_size, 0, epoch, data.mirror):
+        for batch in training_epoch(data.train, batch_size, 0, epoch, augmentation):
             count += len(batch.labels)
         rates.append(count / (time.perf_counter() - start))
     return rates
@@ -636,11 +580,14 @@ def _measure(data: Dataset, batch_size: int, epochs: int) -> List[float]:
 
 def main() -> None:
     """Print how many augmented training images a second one process delivers."""
-    from training.command_line import data_parser, whole
+    from common.cli import int_at_least
+    from common.flags import data_parser
 
     parser = data_parser("Measure how fast training batches are made, in one process.")
-    parser.add_argument("--batch_size", type=whole(1), default=64, metavar="N", help="[64]")
-    parser.add_argument("--epochs", type=whole(1), default=3, metavar="N", help="to time [3]")
+    parser.add_argument("--batch_size", type=int_at_least(1), default=64, metavar="N", help="[64]")
+    parser.add_argument(
+        "--epochs", type=int_at_least(1), default=3, metavar="N", help="to time [3]"
+    )
     args = parser.parse_args()
     data = load(args.dataset, args.dataset_dir, verify=not args.no_verify)
     if args.batch_size > len(data.train.labels):

@@ -1,4 +1,4 @@
-"""The data sets by name, whatever room they are read in."""
+"""The data sets by name, whichever module reads them."""
 
 from typing import Optional
 
@@ -7,13 +7,17 @@ import imagenet_data
 from cifar_data import Dataset
 
 
-def load(name: str, directory: Optional[str], verify: bool) -> Dataset:
-    """The data set `name` (a key of recipes.CLASSES) from `directory`; UserError if it can't be."""
+def load(
+    name: str, directory: Optional[str], verify: bool = True, fake_seed: Optional[int] = None
+) -> Dataset:
+    """Return the data set `name` (a key of recipes.CLASSES) from `directory`.
+
+    fake_seed: random images of this seed in its place, for smoke tests
+
+    Raises UserError where the files are missing or damaged.
+    """
     if name == "imagenet":
-        return imagenet_data.load(directory)
+        return imagenet_data.load(directory) if fake_seed is None else imagenet_data.fake(fake_seed)
+    if fake_seed is not None:
+        return cifar_data.fake(name, fake_seed)
     return cifar_data.load(name, directory, verify)
-
-
-def fake(name: str, seed: int) -> Dataset:
-    """Random images in place of the data set's."""
-    return imagenet_data.fake(seed) if name == "imagenet" else cifar_data.fake(name, seed)

@@ -13,7 +13,7 @@ import concurrent.futures
 import hashlib
 import itertools
 import os
-from typing import Callable, Iterable, Iterator, List, NamedTuple, Tuple
+from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -66,7 +66,7 @@ class ImageFolder(Dataset):
         super().__init__("imagenet", train, test, mirror=True)
         self.decode = decode
 
-    def preprocessing(self, normalize: str, border: str) -> dict:
+    def preprocessing(self, normalize: str, pad_value: str) -> dict:
         """What is done to an image, for run.json and the graph."""
         if normalize != "channel":
             raise UserError("--normalize {}; accepted with imagenet: channel".format(normalize))
@@ -185,8 +185,8 @@ def decode_file(path: str) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def load(directory: str) -> ImageFolder:
-    """The images under a directory; UserError where it is not laid out as above."""
+def load(directory: Optional[str]) -> ImageFolder:
+    """Return the images under a directory; UserError where it is not laid out as above."""
     if not directory:
         raise UserError("--dataset imagenet needs --dataset_dir DIR, the folder of its files")
     if not os.path.isdir(directory):

@@ -7,18 +7,18 @@ python ./main_gpu.py --dataset c10 --dataset_dir DIR --fetch sparse --depth 100 
 import common.supported_python  # noqa: F401, I001  (first: it refuses a Python that can't go on)
 import sys
 
-from training.command_line import parse
 from sparsenet.errors import exit_code_of
+from training.command_line import parse
 
 
 def main():
     settings = parse(sys.argv[1:])
     if settings is None:
         return
-    from platforms import gpu  # TensorFlow takes seconds to start: mistakes come before
-    from training.run import run
+    from platforms import gpu  # TensorFlow takes seconds to start: mistakes are reported before
+    from training.run import train
 
-    run(settings, gpu.platform)
+    train(settings, gpu.platform)
 
 
 if __name__ == "__main__":

@@ -7,25 +7,22 @@ python3 ./main_npu.py --dataset c10 --dataset_dir DIR --fetch sparse --depth 100
 import common.supported_python  # noqa: F401, I001  (first: it refuses a Python that can't go on)
 import sys
 
-from platforms.npu_options import parse
 from sparsenet.errors import exit_code_of
+from training.command_line import parse_npu
 
 
 def main():
-    settings, asked = parse(sys.argv[1:])
+    settings, npu_settings = parse_npu(sys.argv[1:])
     if settings is None:
         return
-    from platforms import npu  # TensorFlow takes seconds to start: mistakes come before
+    from platforms import npu  # TensorFlow takes seconds to start: mistakes are reported before
 
-    if asked.dry_run:
-        _, count = npu.rank_and_count()
-        options = npu.with_workers(asked.options, count)
-        print("# memory_optimization is RewriterConfig.OFF, which its enumeration calls MANUAL")
-        print(npu.npu_session_config(options), end="")
+    if npu_settings.dry_run:
+        print(npu.dry_run(npu_settings))
         return
-    from training.run import run
+    from training.run import train
 
-    run(settings, lambda _: npu.platform(asked))
+    train(settings, lambda _: npu.platform(npu_settings))
 
 
 if __name__ == "__main__":

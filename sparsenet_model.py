@@ -23,17 +23,9 @@ from tensorpack.models import (
 from tensorpack.tfutils.argscope import argscope
 from tensorpack.tfutils.tower import get_current_tower_context
 
-from sparsenet.config import (
-    IMAGE_CHANNELS,
-    INNER_WIDTH,
-    Block,
-    Layer,
-    Slice,
-    SparseNetConfig,
-    blocks,
-    projects,
-    se_width,
-)
+from sparsenet.config import SparseNetConfig
+from sparsenet.fetch import Slice
+from sparsenet.plan import IMAGE_CHANNELS, Block, Layer, blocks, projects, se_width
 
 BN_MOMENTUM = 0.9
 # TensorFlow 1 raises a fused batch norm's epsilon to this, TensorFlow 2 does not: so that both
@@ -41,11 +33,13 @@ BN_MOMENTUM = 0.9
 LEAST_BN_EPSILON = 1.001e-5
 MOMENTUM = 0.9
 
-DECAYED = {"kernels": ".*/W", "all": ".*"}  # -> pattern of the variables' names
+WEIGHT_DECAY_SCOPES = {"kernels": ".*/W", "all": ".*"}  # -> pattern of the variables' names
 
 LOGITS = "linear/output"
 CROSS_ENTROPY = "cross_entropy"  # per image, without weight decay: float32 [N]
-WRONG = "wrong"  # per image, 1.0 where the largest logit is not the label's: float32 [N]
+# Per image, 1.0 where the largest logit is not the label's: float32 [N]. The tensor keeps the name
+# that it has in every graph.pbtxt so far.
+INCORRECT = "wrong"
 
 
 def convolution(name: str, x: tf.Tensor, channels: int, kernel: int, **options) -> tf.Tensor:
@@ -89,32 +83,32 @@ def hash_seed(*numbers: int) -> int:
     return int(np.random.RandomState([n % 2**32 for n in numbers]).randint(2**31 - 1))
 
 
-# Units: from a layer's pre-activation to what it puts out ---------------------------------------
+# Units: from a layer's pre-activation to its output ---------------------------------------------
 
 
 def single(x: tf.Tensor, layer: Layer, dropout: Dropout) -> tf.Tensor:
     """[BN-ReLU-]Conv3x3(k)."""
-    return dropout(convolution("conv1", x, layer.outputs, 3))
+    return dropout(convolution("conv1", x, layer.out_channels, 3))
 
 
 def bottleneck(x: tf.Tensor, layer: Layer, dropout: Dropout) -> tf.Tensor:
     """[BN-ReLU-]Conv1x1(4k), BN-ReLU-Conv3x3(k)."""
-    x = dropout(convolution("conv1", x, INNER_WIDTH * layer.outputs, 1))
-    return dropout(convolution("conv2", bn_relu("bn2", x), layer.outputs, 3))
+    x = dropout(convolution("conv1", x, 4 * layer.growth, 1))
+    return dropout(convolution("conv2", bn_relu("bn2", x), layer.out_channels, 3))
 
 
 def residual_basic(x: tf.Tensor, layer: Layer, dropout: Dropout) -> tf.Tensor:
     """[BN-ReLU-]Conv3x3(k), BN-ReLU-Conv3x3(k), the stride in the first (He et al. 2016)."""
-    x = dropout(convolution("conv1", x, layer.outputs, 3, strides=layer.stride))
-    return dropout(convolution("conv2", bn_relu("bn2", x), layer.outputs, 3))
+    x = dropout(convolution("conv1", x, layer.out_channels, 3, strides=layer.stride))
+    return dropout(convolution("conv2", bn_relu("bn2", x), layer.out_channels, 3))
 
 
 def residual_bottleneck(x: tf.Tensor, layer: Layer, dropout: Dropout) -> tf.Tensor:
     """[BN-ReLU-]Conv1x1(k), BN-ReLU-Conv3x3(k), BN-ReLU-Conv1x1(4k), the stride in the second."""
-    width = layer.outputs // INNER_WIDTH
+    width = layer.growth
     x = dropout(convolution("conv1", x, width, 1))
     x = dropout(convolution("conv2", bn_relu("bn2", x), width, 3, strides=layer.stride))
-    return dropout(convolution("conv3", bn_relu("bn3", x), layer.outputs, 1))
+    return dropout(convolution("conv3", bn_relu("bn3", x), layer.out_channels, 1))
 
 
 UNITS = {
@@ -158,12 +152,12 @@ def stem(x: tf.Tensor, config: SparseNetConfig) -> tf.Tensor:
 
 
 def run_block(x: tf.Tensor, plan: Block, config: SparseNetConfig, dropout: Dropout) -> tf.Tensor:
-    """A block: [N, H, W, given] -> [N, H', W', outputs] of what it hands on."""
+    """Return a block's output: [N, H, W, block_in_channels] -> [N, H', W', out_channels]."""
     aggregation = Aggregation(config)
     for index, layer in enumerate(plan.layers):
-        given = x if index == 0 else aggregation.read(layer.reads)
+        read = x if index == 0 else aggregation.read(layer.reads)
         with tf.variable_scope("layer{}".format(index)):
-            active = pre_activation(given, config)
+            active = pre_activation(read, config)
             if index == 0:
                 aggregation.append(shortcut(x, active, plan, config) if plan.shortcut else x)
             y = UNITS[config.unit](active, layer, dropout)
@@ -171,7 +165,7 @@ def run_block(x: tf.Tensor, plan: Block, config: SparseNetConfig, dropout: Dropo
                 with tf.variable_scope("attention"):
                     y = ATTENTIONS[config.attention](y)
         aggregation.append(y)
-    return aggregation.read(plan.handed_on)
+    return aggregation.read(plan.block_output)
 
 
 def pre_activation(x: tf.Tensor, config: SparseNetConfig) -> tf.Tensor:
@@ -189,8 +183,10 @@ def shortcut(x: tf.Tensor, active: tf.Tensor, plan: Block, config: SparseNetConf
     """
     stride = plan.layers[0].stride
     if projects(config, plan):
-        return convolution("shortcut", active, plan.inputs, 1, strides=stride)
-    return tf.pad(x[:, ::stride, ::stride, :], [[0, 0]] * 3 + [[0, plan.inputs - plan.given]])
+        return convolution("shortcut", active, plan.in_channels, 1, strides=stride)
+    return tf.pad(
+        x[:, ::stride, ::stride, :], [[0, 0]] * 3 + [[0, plan.in_channels - plan.block_in_channels]]
+    )
 
 
 class Aggregation:
@@ -256,25 +252,27 @@ def network(x: tf.Tensor, config: SparseNetConfig, dropout: Dropout) -> tf.Tenso
 
 
 class SparseNet(ModelDesc):
-    """The training and inference graph of a network, from uint8 images to a cost.
+    """Build the training and inference graph of a network, from uint8 images to a cost.
 
     config:         the network
     normalization:  `mean` and `std`, as the data's normalization_constants gives them
     batch_size:     images per step and device: accelerators such as the NPU want fixed shapes
     learning_rate:  of the first epoch
-    weight_decay:   on the variables that `decayed` names, one of DECAYED
+    weight_decay:   on the variables that `weight_decay_scope` names, one of WEIGHT_DECAY_SCOPES
     seed:           of the dropout masks
+    wrap_optimizer: what the platform puts around the optimizer
     first_device:   number of this process's first device among those of all workers
     """
 
     def __init__(
         self,
         config: SparseNetConfig,
+        *,
         normalization: dict,
         batch_size: int,
         learning_rate: float = 0.1,
         weight_decay: float = 1e-4,
-        decayed: str = "kernels",
+        weight_decay_scope: str = "kernels",
         seed: int = 0,
         wrap_optimizer=lambda optimizer: optimizer,
         first_device: int = 0,
@@ -285,7 +283,7 @@ class SparseNet(ModelDesc):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.decayed = decayed
+        self.weight_decay_scope = weight_decay_scope
         self.seed = seed
         self.wrap_optimizer = wrap_optimizer
         self.first_device = first_device
@@ -300,15 +298,16 @@ class SparseNet(ModelDesc):
         return [image, label, step] if self.config.dropout else [image, label]
 
     def build_graph(self, image: tf.Tensor, label: tf.Tensor, step=None) -> tf.Tensor:
-        """The cost of a step; names the tensors LOGITS, CROSS_ENTROPY and WRONG on its way."""
+        """The cost of a step; names the tensors LOGITS, CROSS_ENTROPY and INCORRECT on its way."""
         dropout = Dropout(self.config.dropout, self.seed, step, self.first_device)
         logits = network(self.normalize(image), self.config, dropout)
         cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label, logits=logits)
         cross_entropy = tf.identity(cross_entropy, CROSS_ENTROPY)
         prediction = tf.argmax(logits, axis=1, output_type=tf.int32)
-        tf.cast(tf.not_equal(prediction, label), tf.float32, name=WRONG)
+        tf.cast(tf.not_equal(prediction, label), tf.float32, name=INCORRECT)
         # Half the sum of squares: its gradient is weight_decay * W, what the paper's SGD adds.
-        decay = self.weight_decay * regularize_cost(DECAYED[self.decayed], tf.nn.l2_loss)
+        names = WEIGHT_DECAY_SCOPES[self.weight_decay_scope]
+        decay = self.weight_decay * regularize_cost(names, tf.nn.l2_loss)
         return tf.add(tf.reduce_mean(cross_entropy), decay, name="cost")
 
     def normalize(self, image: tf.Tensor) -> tf.Tensor:

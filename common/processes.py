@@ -1,14 +1,25 @@
 """Other programs, asked for what they print."""
 
 import subprocess
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 
 def output_of(command: List[str]) -> Optional[str]:
-    """What a program prints, without the blanks around it; None where it can't run or fails."""
+    """Return what a program prints, without the blanks around it; None where it fails."""
     try:
         return subprocess.run(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
         ).stdout.decode().strip()  # fmt: skip
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def errors_of(command: List[str], environment: Dict[str, str]) -> str:
+    """Return what a program writes to stderr, however it ends; "" where it can't run."""
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+        )
+    except OSError:
+        return ""
+    return done.stderr.decode(errors="replace")

@@ -4,7 +4,7 @@ import json
 import re
 from typing import List, Sequence
 
-from run_directory.record import COLUMNS, Row, read_rows
+from run_directory.table import COLUMNS, Row, read_rows
 from sparsenet.errors import UserError
 
 CURVES = ("test_error", "test_loss", "train_error", "train_loss")

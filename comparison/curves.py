@@ -12,7 +12,7 @@ from comparison.curve_reading import CURVES, read_curves
 from comparison.findings import DIFFERENT, REPORTED, SAME, Part, Thresholds, absent, plural, ratio
 from comparison.records import same_value
 from comparison.sources import Source
-from run_directory.record import Row
+from run_directory.table import Row
 from sparsenet.errors import UserError
 
 LAST = 5  # epochs

@@ -7,10 +7,11 @@ from typing import List, Optional, Sequence
 
 import numpy as np
 
+from common.figures import new_figure, write
 from comparison.activations import Layer
 from comparison.checkpoints import KINDS, Comparison, worst
-from run_directory.curves import curves_figure, new_figure, write
-from run_directory.record import Row
+from run_directory.curves import curves_figure
+from run_directory.table import Row
 
 SHOWN_HISTOGRAMS = 12
 NOTHING = 1e-9  # drawn for a distance of 0 on a logarithmic axis

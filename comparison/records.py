@@ -14,8 +14,12 @@ SAME_NUMBER = 1e-6  # relative: the last bits of a mean are the summation's
 GROUPS = [
     (r"data\.", "data", True),
     (r"preprocessing\.", "preprocessing", True),
-    (r"recipe\.(config|dataset|normalize|border)\b", "recipe", True),
-    (r"recipe\.(batch_size|epochs|learning_rate|drops|weight_decay|decayed)\b", "recipe", True),
+    (r"recipe\.(config|dataset|normalize|pad_value)\b", "recipe", True),
+    (
+        r"recipe\.(batch_size|epochs|learning_rate|lr_milestones|weight_decay|weight_decay_scope)\b",
+        "recipe",
+        True,
+    ),
     (r"steps_per_epoch$|parameters$", "recipe", True),
     (r"seed$|settings\.seed$", "seed", True),
     (r"precision$|loss_scale", "precision", False),
@@ -23,7 +27,7 @@ GROUPS = [
     (r"platform$", "platform", False),
     (r"devices|workers$", "devices", False),
     (r"npu\.|session", "platform", False),
-    (r"continued", "continued", False),
+    (r"resumed", "resumed", False),
     (r"commit$|format$", "code", False),
     (r"versions\.", "versions", False),
     (r"recipe\.", "recipe's name", False),

@@ -7,7 +7,8 @@ import re
 from typing import Dict, Optional
 
 from run_directory.checkpoints import find_checkpoint
-from run_directory.record import GRAPH, RECORD, STATS, read_record
+from run_directory.record import GRAPH, RECORD, read_record
+from run_directory.table import STATS
 from sparsenet.errors import UserError
 
 STEP = re.compile(r"-(\d+)$")

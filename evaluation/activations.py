@@ -1,4 +1,4 @@
-"""What every layer of a network puts out for one batch, and the gradients of one training step."""
+"""The activations of every layer for one batch, and the gradients of one training step."""
 
 import hashlib
 import json
@@ -12,6 +12,7 @@ from tensorpack import logger
 from tensorpack.tfutils.sessinit import DictRestore
 from tensorpack.tfutils.tower import TowerContext
 
+from common.files import written_whole
 from evaluation.trained_network import TrainedNetwork
 from run_directory.record import ABOUT
 from sparsenet_model import CROSS_ENTROPY, SparseNet
@@ -21,29 +22,33 @@ OUTPUT = "/output"  # what tensorpack calls the output of each of its layers
 Arrays = Dict[str, np.ndarray]
 
 
-def layer_outputs(
-    network: TrainedNetwork, batch: Sequence[np.ndarray], gradients: bool, config: tf.ConfigProto
+def compute_activations(
+    network: TrainedNetwork,
+    batch: Sequence[np.ndarray],
+    gradients: bool,
+    session_config: tf.ConfigProto,
 ) -> Arrays:
-    """Name -> array for a batch (images, labels), in the order of the computation.
-
-    config: of the session
+    """Return name -> array for a batch (images, labels), in the order of the computation.
 
     `inference/<layer>` with moving statistics; with `gradients` also `training/<layer>`, of the
     same images in training form, and `gradient/<variable>` of the cost.
     """
     logger.setLevel("ERROR")
-    arrays = _run(network, batch, "inference", False, config)
+    arrays = _run(network, batch, "inference", False, session_config)
     if gradients:
-        arrays.update(_run(network, batch, "training", True, config))
+        arrays.update(_run(network, batch, "training", True, session_config))
     return arrays
 
 
-def _run(network: TrainedNetwork, batch, stage: str, is_training: bool, config) -> Arrays:
+def _run(network: TrainedNetwork, batch, stage: str, is_training: bool, session_config) -> Arrays:
     """The outputs of one form of the network; in training form, the gradients too."""
     recipe = network.recipe
     model = SparseNet(
-        recipe.config, network.preprocessing, len(batch[0]), recipe.learning_rate,
-        recipe.weight_decay, recipe.decayed,
+        recipe.config,
+        normalization=network.preprocessing,
+        batch_size=len(batch[0]),
+        weight_decay=recipe.weight_decay,
+        weight_decay_scope=recipe.weight_decay_scope,
     )  # fmt: skip
     with tf.Graph().as_default() as graph:
         signature = model.get_input_signature()
@@ -60,7 +65,7 @@ def _run(network: TrainedNetwork, batch, stage: str, is_training: bool, config) 
             )
         # Dropout masks are a function of the step: the first one's.
         values = list(batch) + [0] * (len(inputs) - len(batch))
-        with tf.Session(config=config) as session:
+        with tf.Session(config=session_config) as session:
             session.run(tf.global_variables_initializer())
             DictRestore(network.weights).init(session)
             results = session.run(list(fetches.values()), dict(zip(inputs, values)))
@@ -84,10 +89,8 @@ def save(path: str, arrays: Arrays, network: TrainedNetwork, batch: Sequence[np.
         "images": _digest(batch),
         "tensorflow": VERSION,
     }
-    partial = path + ".partial"
-    with open(partial, "wb") as stream:
+    with written_whole(path, "wb") as stream:
         np.savez(stream, **{ABOUT: np.array(json.dumps(about))}, **arrays)
-    os.replace(partial, path)
 
 
 def _digest(arrays: Iterable[np.ndarray]) -> str:

@@ -15,7 +15,7 @@ from sparsenet_model import CROSS_ENTROPY, LOGITS, SparseNet
 
 
 class Evaluation(NamedTuple):
-    """In the order of the test set: logits [N, classes], labels, losses and wrong [N].
+    """In the order of the test set: logits [N, classes]; labels, losses and incorrect [N].
 
     seconds: that the test set took, without building the network
     """
@@ -23,7 +23,7 @@ class Evaluation(NamedTuple):
     logits: np.ndarray
     labels: np.ndarray
     losses: np.ndarray
-    wrong: np.ndarray
+    incorrect: np.ndarray
     seconds: float
 
     def save(self, path: str) -> None:
@@ -40,7 +40,7 @@ def evaluate(
     with tf.Graph().as_default():
         predict = OfflinePredictor(
             PredictConfig(
-                model=SparseNet(config, preprocessing, batch_size),
+                model=SparseNet(config, normalization=preprocessing, batch_size=batch_size),
                 session_init=DictRestore(weights),
                 input_names=["image", "label"],
                 output_names=[LOGITS, CROSS_ENTROPY],
@@ -55,5 +55,5 @@ def evaluate(
         seconds = time.perf_counter() - start
     logits, losses = (np.concatenate(parts) for parts in zip(*results))
     labels = data.test.labels
-    wrong = (logits.argmax(axis=1) != labels).astype(np.float64)
-    return Evaluation(logits, labels, losses.astype(np.float64), wrong, seconds)
+    incorrect = (logits.argmax(axis=1) != labels).astype(np.float64)
+    return Evaluation(logits, labels, losses.astype(np.float64), incorrect, seconds)

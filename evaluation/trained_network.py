@@ -3,10 +3,11 @@
 import os
 from typing import Dict, NamedTuple
 
+from common.cli import Parser
+from common.flags import add_data_flags, add_network_flags, recipe_from
 from run_directory.record import RECORD, read_record, read_settings
 from sparsenet.errors import UserError
 from sparsenet.recipes import Recipe
-from training.command_line import Parser, add_data_flags, add_network_flags, recipe_from
 
 WITHOUT_RECORD = (
     "Without a run.json beside the checkpoint, --recipe and the network flags say what\n"
@@ -54,12 +55,9 @@ def load(args, with_data: bool = True) -> TrainedNetwork:
     weights = network_weights(prefix, recipe.config)
     if preprocessing is not None and not with_data:
         return TrainedNetwork(recipe, prefix, weights, None, preprocessing)
-    if fake_seed is None:
-        data = datasets.load(recipe.dataset, directory, not args.no_verify)
-    else:
-        data = datasets.fake(recipe.dataset, fake_seed)
+    data = datasets.load(recipe.dataset, directory, not args.no_verify, fake_seed)
     if preprocessing is None:
-        preprocessing = data.preprocessing(recipe.normalize, recipe.border)
+        preprocessing = data.preprocessing(recipe.normalize, recipe.pad_value)
     return TrainedNetwork(recipe, prefix, weights, data, preprocessing)
 
 

@@ -2,11 +2,13 @@
 
 import os
 import platform as host
+import re
+import sys
 from typing import List, Optional, Tuple
 
 from common.tf_stack import session_config, tf
 
-from common.processes import output_of
+from common.processes import errors_of, output_of
 from platforms.platform import Platform
 from platforms.workers import Workers, horovod_workers, local_rank, started_by_horovod
 from run_directory.settings import Settings
@@ -28,7 +30,7 @@ def platform(settings: Settings) -> Platform:
     workers = horovod_workers(present > 0) if started_by_horovod() else Workers()
     config = session_config()
     if not present:
-        return Platform("cpu", [describe_cpu()], config, workers=workers)
+        return Platform("cpu", [describe_cpu()], config, workers=workers, remark=why_not_a_gpu())
     # Same seed, same result; and full float32, since what is compared has to have one precision.
     os.environ.setdefault("TF_CUDNN_DETERMINISTIC", "1")
     if hasattr(tf.config.experimental, "enable_tensor_float_32_execution"):
@@ -56,6 +58,31 @@ def gpus_of_this_process(asked: Optional[Tuple[int, ...]], present: int) -> Tupl
             )
         )
     return (local_rank(),)
+
+
+def why_not_a_gpu() -> Optional[str]:
+    """Return why TensorFlow sees no GPU where there is an NVIDIA driver; None where there is none.
+
+    TensorFlow names the libraries that it could not load in its own log, which is muted here: it
+    is asked once more, in a process of its own.
+    """
+    if not has_nvidia_driver():
+        return None
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return "training on the CPU: CUDA_VISIBLE_DEVICES hides the GPUs"
+    program = "import tensorflow; tensorflow.config.experimental.list_physical_devices('GPU')"
+    log = errors_of(
+        [sys.executable, "-c", program],
+        dict(os.environ, TF_CPP_MIN_LOG_LEVEL="0", TF_CPP_VMODULE="dso_loader=1"),
+    )
+    missing = sorted(set(re.findall(r"Could not load dynamic library '([^']+)'", log)))
+    reason = "TensorFlow can't load " + ", ".join(missing) if missing else "TensorFlow sees no GPU"
+    return "training on the CPU: " + reason
+
+
+def has_nvidia_driver() -> bool:
+    """Return whether this machine has NVIDIA's driver, hence probably a GPU."""
+    return os.path.exists("/proc/driver/nvidia/version") or bool(output_of(["nvidia-smi", "-L"]))
 
 
 def describe_cpu() -> str:

@@ -1,4 +1,4 @@
-"""Ascend NPUs as a platform of train.py: session config, loss scaling, several devices.
+"""Ascend NPUs as a platform to train on: session config, loss scaling, several devices.
 
 `npu_bridge` is imported late and by name. From 2022 on, importing its npu_init makes every session
 one of the NPU, so it comes after all that may want a session of its own; and `import *` from it
@@ -21,25 +21,25 @@ from sparsenet.errors import UserError
 
 INSTALL = (
     "accepted: an Ascend host with CANN and its TensorFlow 1.15 plugin (npu_bridge) installed, "
-    "after `source /usr/local/Ascend/ascend-toolkit/set_env.sh`; requirements-npu.txt lists the "
+    "after `source /usr/local/Ascend/ascend-toolkit/set_env.sh`; requirements/npu.txt lists the "
     "rest"
 )
 
 
 def platform(npu: NpuSettings) -> Platform:
     """The NPU of this process; UserError where npu_bridge is not installed."""
-    rank, count = rank_and_count()
-    options = with_workers(npu.options, count)
+    rank, world_size = rank_and_world_size()
+    options = with_workers(npu.options, world_size)
     device = options.get("session_device_id", device_id())
     bridge = import_bridge()
     return Platform(
         "npu",
         ["Ascend NPU, device {}".format(device)],
         npu_session_config(options),
-        wrap_optimizer=lambda optimizer: wrap(optimizer, npu.loss_scale, count, bridge),
+        wrap_optimizer=lambda optimizer: wrap(optimizer, npu.loss_scale, world_size, bridge),
         precision=options["precision_mode"],
         options=dict(options, loss_scale=npu.loss_scale and npu.loss_scale._asdict()),
-        workers=npu_workers(rank, count, bridge),
+        workers=npu_workers(rank, world_size, bridge),
         folders=npu.folders,
     )
 
@@ -53,12 +53,20 @@ def import_bridge():
         raise UserError("npu_bridge can't be imported ({}); {}".format(error, INSTALL))
 
 
+def dry_run(npu: NpuSettings) -> str:
+    """Return the session config as text; needs no NPU."""
+    _, world_size = rank_and_world_size()
+    config = npu_session_config(with_workers(npu.options, world_size))
+    remark = "# memory_optimization is RewriterConfig.OFF, which its enumeration calls MANUAL"
+    return "{}\n{}".format(remark, str(config).rstrip("\n"))
+
+
 # The session -----------------------------------------------------------------------------------
 
 
-def with_workers(options: Dict[str, Value], count: int) -> Dict[str, Value]:
+def with_workers(options: Dict[str, Value], world_size: int) -> Dict[str, Value]:
     """Options with what several devices need: all-reduce beside computation, unless told not to."""
-    return dict({"hcom_parallel": True} if count > 1 else {}, **options)
+    return dict({"hcom_parallel": True} if world_size > 1 else {}, **options)
 
 
 def npu_session_config(options: Dict[str, Value]) -> tf.ConfigProto:
@@ -83,14 +91,14 @@ def npu_session_config(options: Dict[str, Value]) -> tf.ConfigProto:
 # The optimizer ---------------------------------------------------------------------------------
 
 
-def wrap(optimizer, scale: LossScale, count: int, bridge):
+def wrap(optimizer, scale: LossScale, world_size: int, bridge):
     """The optimizer with the NPU's loss scaling and, for several devices, its all-reduce."""
-    if count > 1:
+    if world_size > 1:
         optimizer = bridge.NPUDistributedOptimizer(optimizer)
     if scale is None:
         return optimizer
     return bridge.NPULossScaleOptimizer(
-        optimizer, loss_scale_manager(scale, bridge), is_distributed=count > 1
+        optimizer, loss_scale_manager(scale, bridge), is_distributed=world_size > 1
     )
 
 
@@ -110,15 +118,15 @@ def loss_scale_manager(scale: LossScale, bridge):
 # Several devices -------------------------------------------------------------------------------
 
 
-def npu_workers(rank: int, count: int, bridge) -> Workers:
+def npu_workers(rank: int, world_size: int, bridge) -> Workers:
     """The processes that Ascend's launch scripts have started, one a device."""
-    if count == 1:
+    if world_size == 1:
         return Workers()
     hccl = importlib.import_module("npu_bridge.hccl.hccl_ops")
     return Workers(
         rank,
-        count,
-        mean=lambda tensor: hccl.allreduce(tf.convert_to_tensor(tensor), "sum") / count,
+        world_size,
+        mean=lambda tensor: hccl.allreduce(tf.convert_to_tensor(tensor), "sum") / world_size,
         broadcast=lambda: broadcast_variables(hccl),
     )
 
@@ -130,19 +138,22 @@ def broadcast_variables(hccl) -> tf.Operation:
     return tf.group(*[tf.assign(v, value) for v, value in zip(variables, values)])
 
 
-def rank_and_count():
+def rank_and_world_size():
     """RANK_ID and RANK_SIZE, as Ascend's launch scripts set them; UserError where they can't be."""
-    count = _number("RANK_SIZE", 1, "a whole number of at least 1", lambda n: n >= 1)
+    world_size = _number("RANK_SIZE", 1, "a whole number of at least 1", lambda n: n >= 1)
     rank = _number(
-        "RANK_ID", 0, "0 to {}, below RANK_SIZE".format(count - 1), lambda n: 0 <= n < count
+        "RANK_ID",
+        0,
+        "0 to {}, below RANK_SIZE".format(world_size - 1),
+        lambda n: 0 <= n < world_size,
     )
     table = os.environ.get("RANK_TABLE_FILE", "")
-    if count > 1 and not os.path.isfile(table):
+    if world_size > 1 and not os.path.isfile(table):
         raise UserError(
             "RANK_TABLE_FILE is {!r}; accepted: with RANK_SIZE {}, the file that lists the "
-            "devices (hccl.json)".format(table, count)
+            "devices (hccl.json)".format(table, world_size)
         )
-    return rank, count
+    return rank, world_size
 
 
 def device_id() -> int:

@@ -10,12 +10,10 @@ import dataclasses
 import json
 import os
 import re
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from run_directory.record import read_record
-from run_directory.settings import Settings
 from sparsenet.errors import UserError
-from training.command_line import settings_from, training_parser
 
 Value = Union[bool, int, str]
 
@@ -106,6 +104,9 @@ class LossScale(NamedTuple):
 
 
 DYNAMIC = LossScale("dynamic", 2.0**32)
+BY_PRECISION = LossScale(
+    "by precision", 1.0
+)  # not asked for: dynamic where there is half precision
 
 
 NO_LOSS_SCALE = ("must_keep_origin_dtype", "force_fp32")  # what has no half precision
@@ -170,25 +171,6 @@ class NpuSettings:
     dry_run: bool
 
 
-def parse(argv: Sequence[str]) -> Tuple[Optional[Settings], Optional[NpuSettings]]:
-    """The settings of the run, None where none is asked for, and what is asked of the NPU."""
-    parser = training_parser()
-    names = add_flags(parser)
-    args = parser.parse_args(argv)
-    own = argparse.Namespace(**{name: vars(args).pop(name) for name in names})
-    if args.gpu is not None:
-        raise UserError(
-            "--gpu {}; accepted: nothing, ASCEND_DEVICE_ID names the NPU".format(
-                ",".join(map(str, args.gpu))
-            )
-        )
-    settings = settings_from(args)
-    if settings is None:
-        return None, None
-    start = FROM_NOTHING if settings.resume is None else recorded(settings.resume)
-    return settings, npu_settings(own, start, os.path.abspath(settings.log_dir))
-
-
 def add_flags(parser) -> List[str]:
     """Add the NPU's flags; returns their names."""
     group = parser.add_argument_group("NPU")
@@ -200,7 +182,7 @@ def add_flags(parser) -> List[str]:
         ),
     )  # fmt: skip
     group.add_argument(
-        "--loss_scale", type=loss_scale, metavar="fixed:N|dynamic|none", default=...,
+        "--loss_scale", type=loss_scale, metavar="fixed:N|dynamic|none", default=BY_PRECISION,
         help="[dynamic; none for {}]".format(" and ".join(NO_LOSS_SCALE)),
     )  # fmt: skip
     for name, key, what in [
@@ -229,7 +211,7 @@ def add_flags(parser) -> List[str]:
 
 
 Start = Tuple[Dict[str, Value], Optional[LossScale]]  # options and loss scale to begin with
-FROM_NOTHING = (ALWAYS, ...)
+NEW_RUN = (ALWAYS, BY_PRECISION)
 
 
 def recorded(directory: str) -> Start:
@@ -265,9 +247,9 @@ def npu_settings(args, start: Start, root: str) -> NpuSettings:
         options[key] = value
     options.setdefault("precision_mode", "allow_mix_precision")
     folders = complete_dumps(options, root)
-    if args.loss_scale is not ...:
+    if args.loss_scale is not BY_PRECISION:
         scale = args.loss_scale
-    if scale is ...:
+    if scale is BY_PRECISION:
         scale = None if options["precision_mode"] in NO_LOSS_SCALE else DYNAMIC
     return NpuSettings(options, scale, folders, args.dry_run)
 

@@ -11,7 +11,6 @@ from typing import Callable, Optional
 from common.tf_stack import tf
 
 from tensorpack import HorovodTrainer, SimpleTrainer
-from tensorpack.callbacks import Callback
 
 from sparsenet.errors import UserError
 
@@ -21,26 +20,27 @@ STARTED_BY_HOROVOD = ("HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE")
 
 @dataclasses.dataclass(frozen=True)
 class Workers:
-    """All workers, as one of them sees them; the first one writes the run directory.
+    """Describe all workers, as one of them sees them; the chief writes the run directory.
 
-    rank:         of this one, from 0
+    rank:         of this one, from 0; the chief has 0
+    world_size:   number of workers
     mean:         tensor -> its mean over all workers; all of them have to ask for it
-    broadcast:    an op that gives all variables the first worker's values; None where the
+    broadcast:    an op that gives all variables the chief's values; None where the
                   trainer does that itself
-    wait_for_all: returns when every worker has asked; None where a launch script ends them all
+    barrier:      returns when every worker has called it; None where a launch script ends them all
     make_trainer: a trainer for one device that averages gradients, unless the optimizer does
     """
 
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
     mean: Callable[[tf.Tensor], tf.Tensor] = tf.identity
     broadcast: Optional[Callable[[], tf.Operation]] = None
-    wait_for_all: Optional[Callable[[tf.ConfigProto], None]] = None
+    barrier: Optional[Callable[[tf.ConfigProto], None]] = None
     make_trainer: Callable = SimpleTrainer
 
     @property
-    def is_first(self) -> bool:
-        """Whether this is the one that writes."""
+    def is_chief(self) -> bool:
+        """Whether this worker writes the run directory (tensorpack's word)."""
         return self.rank == 0
 
 
@@ -58,22 +58,22 @@ def horovod_workers(has_gpus: bool) -> Workers:
     except ImportError as error:
         raise UserError(
             "horovod can't be imported ({}); accepted: an environment that has what "
-            "requirements-horovod.txt lists, or a start without horovodrun".format(error)
+            "requirements/horovod.txt lists, or a start without horovodrun".format(error)
         )
     return Workers(
         hvd.rank(),
         hvd.size(),
         mean=lambda tensor: hvd.allreduce(tensor, op=hvd.Average),
-        wait_for_all=wait_for_horovod,
+        barrier=horovod_barrier,
         make_trainer=horovod_trainer if has_gpus else horovod_trainer_without_gpu,
     )
 
 
-def wait_for_horovod(config: tf.ConfigProto) -> None:
+def horovod_barrier(session_config: tf.ConfigProto) -> None:
     """Return when every worker has called this; OpError where one has ended before."""
     import horovod.tensorflow as hvd
 
-    with tf.Graph().as_default(), tf.Session(config=config) as session:
+    with tf.Graph().as_default(), tf.Session(config=session_config) as session:
         session.run(hvd.allreduce(tf.constant(0.0), name="all_are_ready"))
 
 
@@ -97,39 +97,3 @@ def horovod_trainer_without_gpu() -> HorovodTrainer:
     trainer = horovod_trainer()
     trainer._local_rank = ""  # what the trainer puts into visible_device_list
     return trainer
-
-
-class BroadcastVariables(Callback):
-    """Before the first step, all workers get the variables of the first."""
-
-    _chief_only = False
-
-    def __init__(self, workers: Workers):
-        self._workers = workers
-
-    def _setup_graph(self):
-        self._broadcast = self._workers.broadcast()
-
-    def _before_train(self):
-        self._broadcast.run()
-
-
-class AverageStatistics(Callback):
-    """After an epoch, all workers get the mean of their moving means and variances.
-
-    Each has seen its own part of the images only; what is tested and saved has seen all.
-    """
-
-    _chief_only = False
-
-    def __init__(self, workers: Workers):
-        self._workers = workers
-
-    def _setup_graph(self):
-        with tf.name_scope("average_statistics"):
-            self._average = tf.group(
-                *[tf.assign(v, self._workers.mean(v)) for v in tf.model_variables()]
-            )
-
-    def _trigger_epoch(self):
-        self._average.run()

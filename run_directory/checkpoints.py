@@ -8,8 +8,9 @@ from common.tf_stack import tf
 
 import numpy as np
 
-from sparsenet.config import SparseNetConfig, variable_shapes
+from sparsenet.config import SparseNetConfig
 from sparsenet.errors import UserError
+from sparsenet.plan import variable_shapes
 
 CHECKPOINT_PREFIX = "model"
 

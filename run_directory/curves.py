@@ -1,59 +1,9 @@
-"""Figures, and the pictures of training curves that every run leaves."""
+"""The pictures of training curves that every run leaves."""
 
-from decimal import Decimal
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Sequence
 
-from run_directory.record import Row
-
-
-def new_figure(rows: int, columns: int, width: float, height: float):
-    """(figure, axes[rows][columns]), in inches.
-
-    Without pyplot: no window system is asked for, no state is left behind.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=110)
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def save(figure, path: str, bottom: float = 0.0) -> None:
-    """Write a figure as .png or .svg, by the ending of `path`.
-
-    bottom: share of the height to leave free below the axes, for a legend of the figure.
-    """
-    figure.tight_layout(rect=(0, bottom, 1, 1))
-    write(figure, path, "svg" if path.endswith(".svg") else "png")
-
-
-def write(figure, stream, format: str) -> None:
-    """Write a figure to a path or stream; the same figure, the same bytes."""
-    import matplotlib
-
-    without_date = {"Date": None} if format == "svg" else {"Software": None}
-    with matplotlib.rc_context({"svg.hashsalt": "sparsenet"}):
-        figure.savefig(stream, format=format, metadata=without_date)
-
-
-def plain(value: float, _position: Optional[int] = None) -> str:
-    """A tick's label, never with an exponent: 1e7 -> 10,000,000; 1e-5 -> 0.00001."""
-    return "{:,f}".format(Decimal("{:g}".format(value)))
-
-
-def plain_logarithmic(axis) -> None:
-    """A logarithmic axis, after its data are drawn, with ticks written as plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-
-    axis.axes.autoscale_view()
-    low, high = sorted(axis.get_view_interval())
-    if high < 4 * low:  # too short for more than one of 1, 2, 5
-        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    else:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
-    axis.set_major_formatter(FuncFormatter(plain))
-    axis.set_minor_formatter(NullFormatter())
+from common.figures import new_figure, plain_logarithmic, save
+from run_directory.table import Row
 
 
 def curves_figure(runs: Dict[str, List[Row]], references: Sequence[List[Row]] = ()):

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Optional, Tuple
 
+from sparsenet import json_records
 from sparsenet.recipes import Recipe
-from sparsenet.typed_records import check_types
 
 MAX_SEED = 2**32 - 1
 
@@ -48,13 +48,5 @@ def settings_to_dict(settings: Settings) -> dict:
 
 
 def settings_from_dict(fields: dict, recipe: Recipe) -> Settings:
-    """The settings that :func:`settings_to_dict` wrote; UserError for values of another type.
-
-    Raises KeyError or TypeError for fields that are missing or that this version lacks.
-    """
-    fields = dict(fields)
-    if fields["gpus"] is not None:
-        fields["gpus"] = tuple(fields["gpus"])
-    settings = Settings(recipe=recipe, **fields)
-    check_types(settings)
-    return settings
+    """Return the settings that :func:`settings_to_dict` wrote; UserError names a wrong field."""
+    return json_records.read(Settings, dict(fields, recipe=recipe))

@@ -7,7 +7,7 @@ import _checkout  # noqa: F401, I001
 import sys
 
 from evaluation import trained_network
-from training.command_line import Parser, new_file, whole
+from common.cli import Parser, new_file, int_at_least
 from sparsenet.errors import UserError, exit_code_of
 from platforms.npu_options import ALWAYS, PRECISION_MODES
 
@@ -21,7 +21,7 @@ def parser() -> Parser:
     )
     trained_network.add_flags(parser)
     dump = parser.add_argument_group("dump")
-    dump.add_argument("--images", type=whole(1), metavar="N", default=8, help="how many [8]")
+    dump.add_argument("--images", type=int_at_least(1), metavar="N", default=8, help="how many [8]")
     dump.add_argument(
         "--out", type=new_file(".npz"), metavar="FILE.npz", required=True, help="where to"
     )
@@ -61,7 +61,7 @@ def main() -> None:
     from evaluation import activations
 
     batch, _ = next(network.data.test_batches(args.images))
-    arrays = activations.layer_outputs(network, batch, args.gradients, session_config(args))
+    arrays = activations.compute_activations(network, batch, args.gradients, session_config(args))
     activations.save(args.out, arrays, network, batch)
     print("{}: {} arrays of {}".format(args.out, len(arrays), network.prefix))
 

@@ -11,7 +11,7 @@ import _checkout  # noqa: F401, I001
 import json
 import sys
 
-from training.command_line import Parser, new_file, number, positive, whole
+from common.cli import Parser, new_file, float_where, positive, int_at_least
 from sparsenet.errors import EXIT_FAILED, UserError, exit_code_of
 
 
@@ -41,8 +41,8 @@ def parser() -> Parser:
         help="relative Euclidean distance of a variable [1e-4]",
     )  # fmt: skip
     thresholds.add_argument(
-        "--min_cosine", type=number("from -1 to 1", lambda value: -1 <= value <= 1), metavar="F",
-        default=0.98, help="of a layer's output or a gradient [0.98]",
+        "--min_cosine", type=float_where("from -1 to 1", lambda value: -1 <= value <= 1),
+        metavar="F", default=0.98, help="of a layer's output or a gradient [0.98]",
     )  # fmt: skip
     thresholds.add_argument(
         "--sigmas",
@@ -52,7 +52,7 @@ def parser() -> Parser:
         help="width of the curves' tolerance [3]",
     )
     thresholds.add_argument(
-        "--test_images", type=whole(1), metavar="N",
+        "--test_images", type=int_at_least(1), metavar="N",
         help="behind each test error [from run.json, else 10000]",
     )  # fmt: skip
     thresholds.add_argument(
@@ -131,7 +131,7 @@ def json_text(parts, args, thresholds) -> str:
 
 def write(path: str, text: str) -> None:
     """Write a file, whole or not at all."""
-    from run_directory.record import write_whole
+    from common.files import write_whole
 
     try:
         write_whole(path, text)

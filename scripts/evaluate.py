@@ -9,7 +9,7 @@ import _checkout  # noqa: F401, I001
 import sys
 
 from evaluation import trained_network
-from training.command_line import Parser, new_file, whole
+from common.cli import Parser, new_file, int_at_least
 from sparsenet.errors import exit_code_of
 
 
@@ -20,7 +20,9 @@ def parser() -> Parser:
     )
     trained_network.add_flags(parser)
     evaluation = parser.add_argument_group("evaluation")
-    evaluation.add_argument("--batch_size", type=whole(1), metavar="N", default=100, help="[100]")
+    evaluation.add_argument(
+        "--batch_size", type=int_at_least(1), metavar="N", default=100, help="[100]"
+    )
     evaluation.add_argument(
         "--logits", type=new_file(".npz"), metavar="FILE.npz", help="keep logits and labels there"
     )
@@ -51,8 +53,8 @@ def print_result(result, data) -> None:
     for label in range(data.classes):
         members = result.labels == label
         if members.any():
-            print_line(label, result.wrong[members], result.losses[members])
-    print_line("all", result.wrong, result.losses)
+            print_line(label, result.incorrect[members], result.losses[members])
+    print_line("all", result.incorrect, result.losses)
     speed = len(result.labels) / result.seconds
     print("\n{:.0f} images/s ({:.2f} s)".format(speed, result.seconds))
 

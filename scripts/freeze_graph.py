@@ -9,11 +9,11 @@ Ascend's tools read graphs of TensorFlow 1.15: run it there.
 """
 
 import _checkout  # noqa: F401, I001
-import os
 import sys
 
+from common.files import written_whole
 from evaluation import trained_network
-from training.command_line import Parser, new_file, whole
+from common.cli import Parser, new_file, int_at_least
 from sparsenet.errors import exit_code_of
 
 INPUT = "image"
@@ -34,7 +34,9 @@ def parser() -> Parser:
     graph.add_argument(
         "--input", choices=list(DTYPES), default="uint8", help="type of images [uint8]"
     )
-    graph.add_argument("--batch_size", type=whole(1), metavar="N", help="of the graph [any number]")
+    graph.add_argument(
+        "--batch_size", type=int_at_least(1), metavar="N", help="of the graph [any number]"
+    )
     return parser
 
 
@@ -45,10 +47,8 @@ def main() -> None:
 
     path = args.out or network.prefix + ".pb"
     frozen = freeze(network, args.input, args.batch_size)
-    partial = path + ".partial"
-    with open(partial, "wb") as stream:
+    with written_whole(path, "wb") as stream:
         stream.write(frozen.SerializeToString())
-    os.replace(partial, path)
     side = network.recipe.config.image_size
     print(path)
     print("input   {} {} [{}, {side}, {side}, 3]".format(
@@ -68,7 +68,7 @@ def freeze(network: trained_network.TrainedNetwork, dtype: str, batch_size=None)
 
     logger.setLevel("ERROR")
     config = network.recipe.config
-    model = SparseNet(config, network.preprocessing, batch_size)
+    model = SparseNet(config, normalization=network.preprocessing, batch_size=batch_size)
     with tf.Graph().as_default() as graph:
         image, label = model.inputs()[:2]
         image = tf.placeholder(DTYPES[dtype], image.shape, INPUT)

@@ -10,11 +10,11 @@ import sys
 import textwrap
 from typing import Callable, List, NamedTuple, Optional, Sequence
 
-from training.command_line import Parser
+from common.cli import Parser
 from sparsenet.errors import RunFailed, UserError, exit_code_of
 from sparsenet.costs import (
     activation_memory,
-    connections,
+    skip_connections,
     flops,
     gradient_paths,
     macs,
@@ -79,7 +79,7 @@ def row_of(recipe: Recipe) -> Row:
         flops=operations,
         published_flops=published.flops,
         flops_verdict=verdict_on_flops(published, operations),
-        connections=connections(config),
+        connections=skip_connections(config),
         longest_path=paths.longest,
         mean_path=round(paths.mean, 3),
         activation_bytes=activation_memory(config),

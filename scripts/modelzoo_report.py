@@ -9,9 +9,11 @@ import platform
 import sys
 from typing import Dict, List
 
-from training.command_line import Parser, whole
+from common.cli import Parser, int_at_least
 from sparsenet.errors import UserError, exit_code_of
-from run_directory.record import Row, find_table, read_record, read_rows, summary, write_whole
+from run_directory.table import Row, find_table, read_rows, summary
+from run_directory.record import read_record
+from common.files import write_whole
 
 NETWORK = "SparseNet_ID1616_for_TensorFlow"
 
@@ -22,7 +24,7 @@ def parser() -> Parser:
     parser.add_argument("run", metavar="RUN_DIR")
     parser.add_argument("--case", choices=("perf", "acc"), required=True, help="what was asked")
     parser.add_argument(
-        "--seconds", type=whole(0), metavar="N", required=True, help="of the whole script"
+        "--seconds", type=int_at_least(0), metavar="N", required=True, help="of the whole script"
     )
     parser.add_argument("--out", metavar="DIR", required=True, help="where the files go")
     return parser

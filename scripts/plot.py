@@ -13,19 +13,22 @@ import os
 import sys
 from typing import NamedTuple
 
-from training.command_line import Parser, new_file, whole
-from run_directory.curves import new_figure, plain_logarithmic, plot_curves, save
+from common.cli import Parser, new_file, int_at_least
+from common.figures import new_figure, plain_logarithmic, save
+from run_directory.curves import plot_curves
 from sparsenet.errors import UserError, exit_code_of
 from label_placement import Label, place_labels
-from sparsenet.costs import connections, gradient_paths, parameters
+from sparsenet.costs import skip_connections, gradient_paths, parameters
 from sparsenet.recipes import CLASSES, QUOTED, RECIPES, Published, Recipe
-from run_directory.record import find_table, read_record, read_rows
-from sparsenet.config import SparseNetConfig, blocks
+from run_directory.table import find_table, read_rows
+from run_directory.record import read_record
+from sparsenet.config import SparseNetConfig
+from sparsenet.plan import blocks
 
 
 # Connection patterns ---------------------------------------------------------------------------
 
-READ, HANDED_ON = "C0", "C1"
+READ, BLOCK_OUTPUT = "C0", "C1"
 
 
 def plot_connections(names, layers, as_matrix, path) -> None:
@@ -44,7 +47,7 @@ def plot_connections(names, layers, as_matrix, path) -> None:
         (draw_matrix if as_matrix else draw_arcs)(panel, readings(one), count)
         panel.set_title(
             "{}\n{:,} connections, longest path {}".format(
-                block_title(name, count), connections(one), gradient_paths(one).longest
+                block_title(name, count), skip_connections(one), gradient_paths(one).longest
             ),
             fontsize=10,
         )
@@ -55,7 +58,7 @@ def plot_connections(names, layers, as_matrix, path) -> None:
 def readings(config: SparseNetConfig):
     """(output, reader) pairs of the one block; reader N + 1 stands for what is handed on."""
     (block,) = blocks(config)
-    read = [layer.reads for layer in block.layers] + [block.handed_on]
+    read = [layer.reads for layer in block.layers] + [block.block_output]
     return sorted({(s.output, reader) for reader, slices in enumerate(read, 1) for s in slices})
 
 
@@ -73,13 +76,13 @@ def draw_arcs(axes, pairs, count) -> None:
 
     for source, reader in pairs:
         span = reader - source
-        color = HANDED_ON if reader == count + 1 else READ
+        color = BLOCK_OUTPUT if reader == count + 1 else READ
         axes.add_patch(
             Arc(((source + reader) / 2, 0), span, span, theta1=0, theta2=180, lw=0.9,
                 color=color, alpha=0.75)
         )  # fmt: skip
     axes.plot(range(count + 1), [0] * (count + 1), "o", ms=4, color="0.15", zorder=3)
-    axes.plot([count + 1], [0], "s", ms=6, color=HANDED_ON, zorder=3)
+    axes.plot([count + 1], [0], "s", ms=6, color=BLOCK_OUTPUT, zorder=3)
     axes.set_xlim(-0.8, count + 1.8)
     axes.set_ylim(-0.06 * count, (count + 1) / 2 + 0.6)
     axes.set_aspect("equal")
@@ -98,7 +101,9 @@ def legend_of_arcs():
             [], [], ls="", marker="o", color="0.15", label="output of a layer; 0: block's input"
         ),
         Line2D([], [], color=READ, label="read by a layer: a connection"),
-        Line2D([], [], color=HANDED_ON, marker="s", label="handed on (not counted as connections)"),
+        Line2D(
+            [], [], color=BLOCK_OUTPUT, marker="s", label="handed on (not counted as connections)"
+        ),
     ]
 
 
@@ -109,7 +114,7 @@ def draw_matrix(axes, pairs, count) -> None:
     filled = [[0] * (count + 1) for _ in range(count + 1)]
     for source, reader in pairs:
         filled[reader - 1][source] = 2 if reader == count + 1 else 1
-    colors = ListedColormap(["white", READ, HANDED_ON])
+    colors = ListedColormap(["white", READ, BLOCK_OUTPUT])
     edges = (-0.5, count + 0.5, count + 1.5, 0.5)
     axes.imshow(filled, cmap=colors, vmin=0, vmax=2, aspect="auto", extent=edges,
                 interpolation="nearest")  # fmt: skip
@@ -125,7 +130,7 @@ def legend_of_matrix():
 
     return [
         Patch(color=READ, label="read by a layer: a connection"),
-        Patch(color=HANDED_ON, label="handed on (not counted as connections)"),
+        Patch(color=BLOCK_OUTPUT, label="handed on (not counted as connections)"),
     ]
 
 
@@ -234,7 +239,7 @@ def plot_growth(path) -> None:
     for fetch, color in (("dense", "C1"), ("sparse", "C0"), ("plain", "C7")):
         networks = [SparseNetConfig((n,), (12,), fetch=fetch) for n in depths]
         for panel, cost in zip(
-            axes[0], (connections, parameters, lambda c: gradient_paths(c).longest)
+            axes[0], (skip_connections, parameters, lambda c: gradient_paths(c).longest)
         ):
             panel.plot(depths, [cost(n) for n in networks], "o-", ms=3, color=color, label=fetch)
     axes[0][0].plot(depths, [n * n / 2 for n in depths], ":", color="C1", label="N² / 2")
@@ -277,7 +282,9 @@ def parser() -> Parser:
     kinds = parser.add_subparsers(dest="kind", metavar="KIND")
     kind = kinds.add_parser("connections", help="who reads whom in a block of each recipe")
     kind.add_argument("recipes", nargs="+", choices=list(RECIPES), metavar="RECIPE")
-    kind.add_argument("--layers", type=whole(1), metavar="N", help="of the block [the recipe's]")
+    kind.add_argument(
+        "--layers", type=int_at_least(1), metavar="N", help="of the block [the recipe's]"
+    )
     kind.add_argument("--matrix", action="store_true", help="a matrix in place of arcs")
     kinds.add_parser("efficiency", help="parameters against published error")
     kinds.add_parser("growth", help="connections, parameters and paths against depth")

@@ -17,9 +17,9 @@ import sys
 import tempfile
 from typing import List
 
-from training.command_line import Parser, positive, whole, whole_numbers
+from common.cli import Parser, positive, int_at_least, ints_at_least
 from sparsenet.errors import RunFailed, UserError, exit_code_of
-from run_directory.record import find_table, read_rows, summary
+from run_directory.table import find_table, read_rows, summary
 
 MAIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "main_gpu.py")
 
@@ -31,13 +31,15 @@ def parser() -> Parser:
         epilog="Other flags go on to main_gpu.py, such as --depth 40.",
     )
     parser.add_argument(
-        "devices", type=whole_numbers(1), metavar="N,N,...", help="first of all, e.g. 1,2,4"
+        "devices", type=ints_at_least(1), metavar="N,N,...", help="first of all, e.g. 1,2,4"
     )
     parser.add_argument("--horovod", action="store_true", help="a process for each device")
     parser.add_argument(
-        "--batch_size", type=whole(1), metavar="N", default=64, help="images a device [64]"
+        "--batch_size", type=int_at_least(1), metavar="N", default=64, help="images a device [64]"
     )
-    parser.add_argument("--steps", type=whole(2), metavar="N", default=50, help="an epoch [50]")
+    parser.add_argument(
+        "--steps", type=int_at_least(2), metavar="N", default=50, help="an epoch [50]"
+    )
     parser.add_argument(
         "--timeout", type=positive, metavar="S", default=3600, help="seconds a run [3600]"
     )

@@ -5,12 +5,12 @@ Everything is per image where that makes sense. Only the standard library is imp
 
 from typing import FrozenSet, List, NamedTuple, Optional
 
-from sparsenet.config import (
+from sparsenet.config import SparseNetConfig
+from sparsenet.plan import (
     BatchNormalization,
     Block,
     Convolution,
     Linear,
-    SparseNetConfig,
     blocks,
     operations,
     variable_shapes,
@@ -45,21 +45,21 @@ def macs(config: SparseNetConfig) -> int:
     total = 0
     for op in operations(config):
         if isinstance(op, Convolution):
-            total += op.kernel**2 * op.inputs * op.outputs * op.size**2
+            total += op.kernel**2 * op.in_channels * op.out_channels * op.size**2
         elif isinstance(op, Linear):
-            total += op.inputs * op.outputs
+            total += op.in_features * op.out_features
     return total
 
 
 def flops(config: SparseNetConfig) -> int:
     """The papers' FLOPs, per image: two for a multiply-accumulate, two for a normalised value."""
     normalised = sum(
-        op.inputs * op.size**2 for op in operations(config) if isinstance(op, BatchNormalization)
+        op.channels * op.size**2 for op in operations(config) if isinstance(op, BatchNormalization)
     )
     return 2 * macs(config) + 2 * normalised
 
 
-def connections(config: SparseNetConfig) -> int:
+def skip_connections(config: SparseNetConfig) -> int:
     """Number of times that a layer reads an earlier output of its block, over all blocks."""
     return sum(len(sources) for block in blocks(config) for sources in _sources(block)[:-1])
 
@@ -91,7 +91,7 @@ def gradient_paths(config: SparseNetConfig) -> GradientPaths:
 
 def _sources(block: Block) -> List[FrozenSet[int]]:
     """For layer 1, 2, ... N and what is handed on: the outputs that it reads."""
-    read = [layer.reads for layer in block.layers] + [block.handed_on]
+    read = [layer.reads for layer in block.layers] + [block.block_output]
     return [frozenset(s.output for s in slices) for slices in read]
 
 
@@ -119,11 +119,11 @@ def activation_memory(config: SparseNetConfig) -> int:
     values = 0
     for op in operations(config):
         if isinstance(op, Convolution):
-            values += op.outputs * op.size**2
+            values += op.out_channels * op.size**2
         elif isinstance(op, BatchNormalization):
-            values += op.inputs * op.size**2
+            values += op.channels * op.size**2
     for block in blocks(config):
-        read = [(layer.reads, layer.inputs) for layer in block.layers]
-        for slices, channels in read + [(block.handed_on, block.outputs)]:
+        read = [(layer.reads, layer.in_channels) for layer in block.layers]
+        for slices, channels in read + [(block.block_output, block.out_channels)]:
             values += channels * block.size**2 if len(slices) > 1 else 0
     return 4 * values

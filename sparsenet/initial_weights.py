@@ -12,7 +12,8 @@ from typing import Dict
 
 import numpy as np
 
-from sparsenet.config import SparseNetConfig, variable_shapes
+from sparsenet.config import SparseNetConfig
+from sparsenet.plan import variable_shapes
 
 
 def initial_weights(config: SparseNetConfig, seed: int) -> Dict[str, np.ndarray]:

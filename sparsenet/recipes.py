@@ -9,15 +9,14 @@ import dataclasses
 from collections import OrderedDict
 from typing import List, Optional, Tuple
 
-from sparsenet.config import SparseNetConfig
-from sparsenet.errors import UserError, require
-from sparsenet.typed_records import check_types
+from sparsenet import json_records
+from sparsenet.config import UNITS, SparseNetConfig
+from sparsenet.errors import require
 
 CLASSES = OrderedDict(
     [("digits", 10), ("c10", 10), ("c100", 100), ("svhn", 10), ("imagenet", 1000)]
 )
 NORMALIZATIONS = ("channel", "pixel_mean", "ascend", "official", "unit")
-CONVOLUTIONS = {"single": 1, "bottleneck": 2, "residual_basic": 2, "residual_bottleneck": 3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +33,7 @@ class DepthRule:
     def layers(self, depth: int, config: SparseNetConfig) -> Tuple[int, ...]:
         """Layers per block of a network like `config` of the given depth; UserError if none is."""
         count = len(config.layers)
-        step = count * CONVOLUTIONS[config.unit]
+        step = count * len(UNITS[config.unit])
         layers, remainder = divmod(depth - self.extra, step)
         if layers < 1 or (remainder and self.exact):
             nearest = max(layers, 1) * step + self.extra
@@ -48,7 +47,7 @@ class DepthRule:
 
     def depth(self, config: SparseNetConfig) -> int:
         """The depth of a network, counted as the papers count it."""
-        return CONVOLUTIONS[config.unit] * sum(config.layers) + self.extra
+        return len(UNITS[config.unit]) * sum(config.layers) + self.extra
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,11 +77,11 @@ class Published:
 class Recipe:
     """What to train, on what, and how.
 
-    drops:        (epoch, divisor) pairs: after that epoch the learning rate is the initial one
+    lr_milestones: (epoch, divisor) pairs: after that epoch the learning rate is the initial one
                   over the divisor
-    decayed:      what weight decay acts on: `kernels`, or `all` trainable variables
+    weight_decay_scope:      what weight decay acts on: `kernels`, or `all` trainable variables
     normalize:    how images are normalised, see the data's normalization()
-    border:       what random crops are padded with: `black`, or the training set's `mean` colour
+    pad_value:       what random crops are padded with: `black`, or the training set's `mean` colour
     depth_rule:   what a depth means for this network; None where depth says nothing about it
     published:    what is known of it
     """
@@ -93,18 +92,18 @@ class Recipe:
     batch_size: int = 64
     epochs: int = 300
     learning_rate: float = 0.1
-    drops: Tuple[Tuple[int, float], ...] = ((150, 10.0), (225, 100.0))
+    lr_milestones: Tuple[Tuple[int, float], ...] = ((150, 10.0), (225, 100.0))
     weight_decay: float = 1e-4
-    decayed: str = "kernels"
+    weight_decay_scope: str = "kernels"
     normalize: str = "channel"
-    border: str = "black"
+    pad_value: str = "black"
     depth_rule: Optional[DepthRule] = None
     published: Published = Published("not published")
 
     def learning_rate_at(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 1; a drop acts after the epoch it names."""
         rate = self.learning_rate
-        for drop, divisor in self.drops:
+        for drop, divisor in self.lr_milestones:
             if epoch > drop:
                 rate = self.learning_rate / divisor
         return rate
@@ -113,8 +112,8 @@ class Recipe:
 def check(recipe: Recipe) -> None:
     """Raise UserError for a schedule or a data set that no run can have."""
     infinite = float("inf")
-    drops = [epoch for epoch, _ in recipe.drops]
-    in_order = all(a < b for a, b in zip([0] + drops, drops))
+    lr_milestones = [epoch for epoch, _ in recipe.lr_milestones]
+    in_order = all(a < b for a, b in zip([0] + lr_milestones, lr_milestones))
     for field, is_accepted, accepted in [
         ("dataset", recipe.dataset in CLASSES, ", ".join(CLASSES)),
         ("normalize", recipe.normalize in NORMALIZATIONS, ", ".join(NORMALIZATIONS)),
@@ -122,13 +121,18 @@ def check(recipe: Recipe) -> None:
         ("epochs", recipe.epochs >= 1, "a whole number of at least 1"),
         ("learning_rate", 0 < recipe.learning_rate < infinite, "a number above 0"),
         ("weight_decay", 0 <= recipe.weight_decay < infinite, "a number of at least 0"),
-        ("decayed", recipe.decayed in ("kernels", "all"), "kernels, all"),
-        ("border", recipe.border in ("black", "mean"), "black, mean"),
+        ("weight_decay_scope", recipe.weight_decay_scope in ("kernels", "all"), "kernels, all"),
+        ("pad_value", recipe.pad_value in ("black", "mean"), "black, mean"),
     ]:
         require(is_accepted, field, getattr(recipe, field), accepted)
-    require(in_order, "drops", drops, "epochs of at least 1, each later than the one before")
-    divisors = [divisor for _, divisor in recipe.drops]
-    require(all(d > 0 for d in divisors), "drops", divisors, "divisors above 0")
+    require(
+        in_order,
+        "lr_milestones",
+        lr_milestones,
+        "epochs of at least 1, each later than the one before",
+    )
+    divisors = [divisor for _, divisor in recipe.lr_milestones]
+    require(all(d > 0 for d in divisors), "lr_milestones", divisors, "divisors above 0")
     is_large = recipe.config.stem == "imagenet"
     fitting = [name for name in CLASSES if (name == "imagenet") == is_large]
     require(
@@ -138,34 +142,15 @@ def check(recipe: Recipe) -> None:
 
 
 def to_dict(recipe: Recipe) -> dict:
-    """The recipe as plain data, for JSON; what was published of it stays here."""
-    data = dataclasses.asdict(recipe)
-    del data["published"]
-    return data
+    """Return the recipe as plain data, for JSON."""
+    return dataclasses.asdict(recipe)
 
 
 def from_dict(data: dict) -> Recipe:
-    """The recipe that :func:`to_dict` wrote; UserError for fields that this version lacks."""
-    try:
-        data = dict(data)
-        data["config"] = SparseNetConfig(**_with_tuples(data["config"]))
-        if data["depth_rule"] is not None:
-            data["depth_rule"] = DepthRule(**data["depth_rule"])
-        recipe = Recipe(**_with_tuples(data))
-        check_types(recipe)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError("the record's recipe can't be read by this version: {}".format(error))
+    """Return the recipe that :func:`to_dict` wrote; UserError for what this version can't read."""
+    recipe = json_records.read(Recipe, data)
     check(recipe)
     return recipe
-
-
-def _with_tuples(data: dict) -> dict:
-    """JSON's lists as the tuples they were."""
-    return {key: _as_tuple(value) for key, value in data.items()}
-
-
-def _as_tuple(value):
-    return tuple(_as_tuple(v) for v in value) if isinstance(value, list) else value
 
 
 def network_name(recipe: Recipe, config: SparseNetConfig) -> str:
@@ -192,7 +177,7 @@ def network_name(recipe: Recipe, config: SparseNetConfig) -> str:
 def _depth(config: SparseNetConfig) -> int:
     """Convolutions and the classifier, counted as the papers do: shortcuts are left out."""
     around = 2 if config.is_residual else len(config.layers) + 1
-    return CONVOLUTIONS[config.unit] * sum(config.layers) + around
+    return len(UNITS[config.unit]) * sum(config.layers) + around
 
 
 def _family(config: SparseNetConfig) -> str:
@@ -438,7 +423,7 @@ def _imagenet() -> List[Recipe]:
         recipes.append(
             Recipe(
                 name, config, dataset="imagenet", batch_size=256, epochs=90,
-                drops=((30, 10.0), (60, 100.0)),
+                lr_milestones=((30, 10.0), (60, 100.0)),
                 published=Published(source, printed, 1000, counted, errors=errors, flops=flops),
             )
         )  # fmt: skip
@@ -486,11 +471,11 @@ def _liu_zeng() -> List[Recipe]:
                 bottleneck_relu=False,
                 bn_epsilon=1e-3,
             )
-            schedule = {"epochs": 280, "drops": ((150, 10.0), (200, 100.0), (250, 500.0))}
+            schedule = {"epochs": 280, "lr_milestones": ((150, 10.0), (200, 100.0), (250, 500.0))}
             recipes.append(Recipe(name, paper, published=Published("Liu & Zeng 2018"), **schedule))
             recipes.append(
                 Recipe(
-                    name + "-scripts", scripts, decayed="all", border="mean",
+                    name + "-scripts", scripts, weight_decay_scope="all", pad_value="mean",
                     published=Published("public scripts of Liu & Zeng", "", 10, counted),
                     **schedule
                 )
@@ -501,7 +486,7 @@ def _liu_zeng() -> List[Recipe]:
 def _variants() -> List[Recipe]:
     """SVHN and the squeeze-and-excitation baseline, made of the rows above."""
     by_name = {recipe.name: recipe for recipe in _liu_zeng()}
-    svhn = {"dataset": "svhn", "epochs": 40, "drops": ((20, 10.0), (30, 100.0)),
+    svhn = {"dataset": "svhn", "epochs": 40, "lr_milestones": ((20, 10.0), (30, 100.0)),
             "normalize": "unit"}  # fmt: skip
     recipes = [
         dataclasses.replace(
@@ -519,7 +504,7 @@ def _digits() -> List[Recipe]:
     source = Published("not published: the small network of the quickstart")
     return [
         Recipe(
-            "digits", config, dataset="digits", epochs=30, drops=((20, 10.0), (27, 100.0)),
+            "digits", config, dataset="digits", epochs=30, lr_milestones=((20, 10.0), (27, 100.0)),
             depth_rule=DepthRule(), published=source,
         )
     ]  # fmt: skip

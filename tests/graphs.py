@@ -17,7 +17,7 @@ class Built:
     def __init__(self, config, batch_size=4, is_training=False, normalization=PLAIN, **options):
         self.graph = tf.Graph()
         with self.graph.as_default():
-            model = SparseNet(config, normalization, batch_size, **options)
+            model = SparseNet(config, normalization=normalization, batch_size=batch_size, **options)
             self.inputs = [tf.placeholder(s.dtype, s.shape, s.name) for s in model.inputs()]
             with TowerContext("", is_training=is_training):
                 self.cost = model.build_graph(*self.inputs)
@@ -53,7 +53,7 @@ def batch(count=4, classes=10, seed=0, size=32):
 def graph_shapes(config):
     """Names and shapes of the variables of the graph, and the number of trainable parameters."""
     with tf.Graph().as_default():
-        model = SparseNet(config, PLAIN, 2)
+        model = SparseNet(config, normalization=PLAIN, batch_size=2)
         inputs = [tf.placeholder(s.dtype, s.shape, s.name) for s in model.inputs()]
         with TowerContext("", is_training=False):
             model.build_graph(*inputs)

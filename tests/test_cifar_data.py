@@ -17,8 +17,10 @@ from conftest import (
 from scipy.io import savemat
 
 import cifar_data
-from cifar_data import ImageSet
+from cifar_data import Augmentation, ImageSet
 from sparsenet.errors import UserError
+
+BLACK = Augmentation(4, (0, 0, 0), mirror=True)
 
 
 def images_of(planes):
@@ -340,11 +342,11 @@ def test_constants_of_the_public_codes_are_over_both_sets():
 
 def test_the_border_can_have_the_mean_colour():
     data = pictures(np.full((4, 32, 32, 3), [10, 20, 30], np.uint8))
-    border = data.preprocessing("channel", "mean")["border"]
-    assert border == [10, 20, 30]
-    batches = data.training_batches(4, 0, 1, 1, {"border": border})
+    pad_value = data.preprocessing("channel", "mean")["pad_value"]
+    assert pad_value == [10, 20, 30]
+    batches = data.training_batches(4, 0, 1, 1, data.preprocessing("channel", "mean"))
     assert (next(batches).images == [10, 20, 30]).all()
-    assert data.preprocessing("channel", "black")["border"] == [0, 0, 0]
+    assert data.preprocessing("channel", "black")["pad_value"] == [0, 0, 0]
 
 
 def test_a_colour_without_spread_is_not_divided_by_zero():
@@ -367,7 +369,7 @@ def coordinates_set(count):
 def test_every_image_is_a_crop_of_its_padded_original():
     data = coordinates_set(100)
     seen, offsets, mirrors = [], set(), 0
-    for batch in cifar_data.training_epoch(data, 10, seed=3, epoch=1, mirror=True):
+    for batch in cifar_data.training_epoch(data, 10, seed=3, epoch=1, augmentation=BLACK):
         for image, label in zip(batch.images, batch.labels):
             seen.append(int(label))
             padded = np.pad(data.images[label], ((4, 4), (4, 4), (0, 0)), "constant")
@@ -389,7 +391,9 @@ def test_every_image_is_a_crop_of_its_padded_original():
 
 def test_without_mirror_no_image_is_mirrored():
     data = coordinates_set(40)
-    for batch in cifar_data.training_epoch(data, 10, seed=0, epoch=1, mirror=False):
+    for batch in cifar_data.training_epoch(
+        data, 10, seed=0, epoch=1, augmentation=BLACK._replace(mirror=False)
+    ):
         columns = batch.images[:, 16, :, 2].astype(int)
         inside = columns[:, 4:28]
         assert (np.diff(inside, axis=1) == 1).all()
@@ -400,7 +404,7 @@ def test_batches_depend_on_seed_epoch_and_index_alone():
 
     def stream(seed, first_epoch, count):
         pair = cifar_data.Dataset("c10", data, data, mirror=True)
-        batches = pair.training_batches(8, seed, 5, first_epoch, {"border": [0, 0, 0]})
+        batches = pair.training_batches(8, seed, 5, first_epoch, BLACK._asdict())
         return np.stack([next(batches).images for _ in range(count)])
 
     whole = stream(0, 1, 15)
@@ -412,15 +416,17 @@ def test_batches_depend_on_seed_epoch_and_index_alone():
 
 def test_batches_are_their_own_copies():
     data = coordinates_set(20)
-    batches = list(cifar_data.training_epoch(data, 5, 0, 1, True))
-    again = list(cifar_data.training_epoch(data, 5, 0, 1, True))
+    batches = list(cifar_data.training_epoch(data, 5, 0, 1, BLACK))
+    again = list(cifar_data.training_epoch(data, 5, 0, 1, BLACK))
     for one, other in zip(batches, again):
         assert np.array_equal(one.images, other.images)
         assert one.images.flags.c_contiguous
 
 
 def test_the_same_batches_on_every_stack():
-    batch = next(cifar_data.training_epoch(coordinates_set(50), 8, seed=5, epoch=7, mirror=True))
+    batch = next(
+        cifar_data.training_epoch(coordinates_set(50), 8, seed=5, epoch=7, augmentation=BLACK)
+    )
     assert batch.labels.tolist() == BATCH_LABELS
 
 

@@ -25,7 +25,7 @@ from platforms import gpu
 from run_directory.checkpoints import original_name, read_arrays
 from sparsenet.errors import UserError
 from training import command_line
-from training.run import run as train
+from training.run import train
 
 COMPARE = CHECKOUT / "scripts" / "compare.py"
 ACTIVATIONS = CHECKOUT / "scripts" / "activations.py"
@@ -212,13 +212,13 @@ def test_weight_decay_off_is_found_by_record_and_graph(run, tmp_path):
 
 
 def test_a_mean_over_train_and_test_is_found(run, tmp_path, monkeypatch):
-    def preprocessing(self, normalize, border):
+    def preprocessing(self, normalize, pad_value):
         both = cifar_data.ImageSet(
             np.concatenate([self.train.images, self.test.images]),
             np.concatenate([self.train.labels, self.test.labels]),
         )
         mixed = cifar_data.Dataset(self.name, both, self.test, self.mirror)
-        return original(mixed, normalize, border)
+        return original(mixed, normalize, pad_value)
 
     original = cifar_data.Dataset.preprocessing
     monkeypatch.setattr(cifar_data.Dataset, "preprocessing", preprocessing)

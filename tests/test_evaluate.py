@@ -6,7 +6,7 @@ import pytest
 from conftest import CHECKOUT, assert_refused, run_python
 
 import cifar_data
-from run_directory.record import find_table, read_rows
+from run_directory.table import find_table, read_rows
 
 EVALUATE = CHECKOUT / "scripts" / "evaluate.py"
 NETWORK = ["--recipe", "digits", "--depth", "7", "--dataset", "digits"]

@@ -10,8 +10,10 @@ import pytest
 from conftest import CHECKOUT, launch, run_python, write_binary_layout
 from graphs import Built, batch, disturbed_weights, graph_shapes, relative_difference
 
-from sparsenet.config import SparseNetConfig, blocks, fetch, operations, reads, variable_shapes
-from sparsenet.costs import connections, flops, gradient_paths, parameters
+from sparsenet.config import SparseNetConfig
+from sparsenet.costs import flops, gradient_paths, parameters, skip_connections
+from sparsenet.fetch import fetch, reads
+from sparsenet.plan import blocks, operations, variable_shapes
 from sparsenet.recipes import RECIPES
 from sparsenet_model import LOGITS
 
@@ -99,7 +101,7 @@ def test_sparse_paths_are_within_the_papers_bound(base):
 
 def test_connections_of_the_three_rules():
     for layers in (8, 32):
-        counts = {f: connections(SparseNetConfig((layers,), (4,), fetch=f))
+        counts = {f: skip_connections(SparseNetConfig((layers,), (4,), fetch=f))
                   for f in ("plain", "dense", "sparse")}  # fmt: skip
         assert counts["plain"] == layers
         assert counts["dense"] == layers * (layers + 1) // 2

@@ -250,7 +250,7 @@ def test_a_run_is_continued_as_it_was_begun(tmp_path):
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["devices"] == ["Ascend NPU, device 3"]
     assert record["npu"]["loss_scale"] == {"kind": "fixed", "value": 64.0}
-    assert record["continued"][0]["npu"] == dict(record["npu"], op_debug_level=1)
+    assert record["resumed"][0]["npu"] == dict(record["npu"], op_debug_level=1)
     assert [row["epoch_num"] for row in rows(tmp_path / "run")] == [1, 2]
 
 

@@ -4,7 +4,7 @@ import sys
 import pytest
 from conftest import CHECKOUT, assert_refused, run_python
 
-from run_directory.curves import plain
+from common.figures import plain
 
 PLOT = CHECKOUT / "scripts" / "plot.py"
 

@@ -38,9 +38,9 @@ def test_a_record_with_an_unknown_field_is_refused():
         ("epochs", 0),
         ("learning_rate", 0.0),
         ("weight_decay", -1.0),
-        ("drops", ((200, 10.0), (100, 100.0))),
-        ("drops", ((100, 10.0), (100, 100.0))),
-        ("drops", ((0, 10.0),)),
+        ("lr_milestones", ((200, 10.0), (100, 100.0))),
+        ("lr_milestones", ((100, 10.0), (100, 100.0))),
+        ("lr_milestones", ((0, 10.0),)),
     ],
 )
 def test_impossible_recipes_are_refused(field, value):

@@ -2,9 +2,11 @@ import dataclasses
 
 import pytest
 
-from sparsenet.config import SparseNetConfig, fetch, variable_shapes
+from sparsenet.config import SparseNetConfig
 from sparsenet.costs import macs, parameters
 from sparsenet.errors import UserError
+from sparsenet.fetch import fetch
+from sparsenet.plan import variable_shapes
 from sparsenet.recipes import RECIPES, DepthRule
 
 # Trainable parameters with the 100-class head, and MACs per image in millions.

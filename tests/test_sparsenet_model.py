@@ -8,10 +8,11 @@ import pytest
 from graphs import PLAIN, Built, batch, disturbed_weights, graph_shapes, relative_difference
 from tensorpack.tfutils.tower import TowerContext
 
-from sparsenet.config import SparseNetConfig, variable_shapes
+from sparsenet.config import SparseNetConfig
 from sparsenet.costs import parameters
 from sparsenet.initial_weights import initial_value, initial_weights
-from sparsenet_model import CROSS_ENTROPY, LOGITS, MOMENTUM, WRONG, Dropout, SparseNet
+from sparsenet.plan import variable_shapes
+from sparsenet_model import CROSS_ENTROPY, INCORRECT, LOGITS, MOMENTUM, Dropout, SparseNet
 
 
 def small(**fields):
@@ -125,7 +126,7 @@ def test_loss_and_error_are_per_image():
     built = Built(small(), normalization={"mean": [128.0] * 3, "std": [64.0] * 3})
     images, labels = batch()
     logits, losses, wrong, cost = built.run(
-        [LOGITS + ":0", CROSS_ENTROPY + ":0", WRONG + ":0", built.cost], images, labels
+        [LOGITS + ":0", CROSS_ENTROPY + ":0", INCORRECT + ":0", built.cost], images, labels
     )
     logits = logits.astype(np.float64)
     log_sum = np.log(np.exp(logits).sum(axis=1))
@@ -154,7 +155,7 @@ def test_the_optimizer_is_nesterov_sgd():
     """One step from rest with gradient g moves a weight by -lr * (g + momentum * g)."""
     config = small()
     with tf.Graph().as_default():
-        model = SparseNet(config, PLAIN, 2, learning_rate=0.5)
+        model = SparseNet(config, normalization=PLAIN, batch_size=2, learning_rate=0.5)
         x = tf.Variable(1.0)
         step = model.get_optimizer().minimize(3 * x)
         with tf.Session() as session:

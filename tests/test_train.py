@@ -21,14 +21,13 @@ import pytest
 from conftest import CHECKOUT, SCHEDULE, TINY, assert_refused, launch, write_binary_layout
 
 from platforms.platform import Platform
-from run_directory.record import COLUMNS, find_table, read_rows
+from run_directory.table import COLUMNS, find_table, read_rows
 from sparsenet import initial_weights
-from sparsenet.config import variable_shapes
 from sparsenet.errors import RunFailed
+from sparsenet.plan import variable_shapes
 from sparsenet.recipes import RECIPES
 from training import command_line, prepare
-from training.run import reason_of
-from training.run import run as train
+from training.run import reason_of, train
 
 
 def rows_of(directory):
@@ -144,18 +143,22 @@ def test_reported_test_error_is_that_of_the_checkpoint(finished_run):
     """All 320 test images count, though batches of 64 were asked for with 40 left over."""
     from tensorpack import OfflinePredictor, PredictConfig, SaverRestore
 
-    from sparsenet_model import CROSS_ENTROPY, WRONG, SparseNet
+    from sparsenet_model import CROSS_ENTROPY, INCORRECT, SparseNet
 
     settings = command_line.parse(TINY)
     data = prepare.load_data(settings)
     record = json.loads((finished_run / "run.json").read_text())
-    model = SparseNet(settings.recipe.config, record["preprocessing"], len(data.test.labels))
+    model = SparseNet(
+        settings.recipe.config,
+        normalization=record["preprocessing"],
+        batch_size=len(data.test.labels),
+    )
     predict = OfflinePredictor(
         PredictConfig(
             model=model,
             session_init=SaverRestore(str(finished_run / "model-15")),
             input_names=["image", "label"],
-            output_names=[CROSS_ENTROPY, WRONG],
+            output_names=[CROSS_ENTROPY, INCORRECT],
         )
     )
     losses, wrong = predict(*data.test)
@@ -223,7 +226,7 @@ def test_a_continued_run_is_the_uninterrupted_one(tmp_path, signal_number, code)
     stats = json.loads((tmp_path / "cut" / "stats.json").read_text())
     assert [entry["epoch_num"] for entry in stats] == [1, 2, 3, 4, 5, 6]
     record = json.loads((tmp_path / "cut" / "run.json").read_text())
-    assert len(record["continued"]) == 1
+    assert len(record["resumed"]) == 1
     models = sorted(path.name for path in (tmp_path / "cut").glob("model-*.index"))
     assert len(models) == 6 and "model-0.index" in models  # the first and the newest five
 
@@ -254,7 +257,7 @@ def test_what_can_not_be_continued(finished_run, tmp_path):
         ("[" * 100000, "run.json"),
         (edited(finished_run, "settings", "seed", "abc"), "`seed` is abc"),
         (edited(finished_run, "recipe", "epochs", 2.5), "`epochs` is 2.5"),
-        (edited(finished_run, "recipe", "drops", [[1, 0]]), "drops"),
+        (edited(finished_run, "recipe", "lr_milestones", [[1, 0]]), "lr_milestones"),
     ]:
         (broken / "run.json").write_text(text)
         assert_refused(launch("--resume", broken), word)

@@ -11,7 +11,8 @@ from conftest import CHECKOUT, TINY, assert_refused, launch, run_python
 from graphs import relative_difference
 
 import cifar_data
-from run_directory.record import find_table, read_record, read_rows
+from run_directory.record import read_record
+from run_directory.table import find_table, read_rows
 from sparsenet.recipes import from_dict
 from sparsenet_model import CROSS_ENTROPY, LOGITS, SparseNet
 
@@ -40,7 +41,7 @@ def save_logits(run, out):
     data = cifar_data.load(recipe.dataset, None)
     predict = OfflinePredictor(
         PredictConfig(
-            model=SparseNet(recipe.config, record["preprocessing"], 32),
+            model=SparseNet(recipe.config, normalization=record["preprocessing"], batch_size=32),
             session_init=SaverRestore(tf.train.latest_checkpoint(run)),
             input_names=["image", "label"],
             output_names=[LOGITS, CROSS_ENTROPY],

@@ -72,7 +72,7 @@ def stats(directory):
 
 def test_workers_share_every_batch_without_overlap():
     data = cifar_data.load("digits", None)
-    preprocessing = {"border": [0, 0, 0]}
+    preprocessing = data.preprocessing("channel", "black")
     whole = data.training_batches(24, 5, 2, 1, preprocessing)
     parts = [data.training_batches(24, 5, 2, 1, preprocessing, (i, 3)) for i in range(3)]
     for _ in range(5):  # into the third epoch
@@ -138,7 +138,7 @@ def test_all_workers_end_alike_and_a_stopped_job_goes_on(tmp_path):
     a, b = (variables(tmp_path / name / "model-20") for name in ("whole", "parts"))
     assert_same_updates(variables(tmp_path / "whole" / "model-0"), a, b)
     record = json.loads((tmp_path / "parts" / "run.json").read_text())
-    assert record["workers"] == 2 and record["continued"][0]["workers"] == 2
+    assert record["workers"] == 2 and record["resumed"][0]["workers"] == 2
     assert [entry["epoch_num"] for entry in stats(tmp_path / "parts")] == [1, 2]
 
 

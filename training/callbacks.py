@@ -4,24 +4,24 @@ import contextlib
 import math
 import os
 import sys
-import threading
 import time
 
 from common.tf_stack import tf
 
 import numpy as np
 from google.protobuf import text_format
-from tensorpack import logger
 from tensorpack.callbacks import Callback, TFEventWriter
 from tqdm import tqdm
 
 from cifar_data import Dataset
+from common.files import write_whole
 from platforms.workers import Workers
 from run_directory.checkpoints import CHECKPOINT_PREFIX, checkpoints_of
-from run_directory.record import COLUMNS, GRAPH, Row, Table, write_whole
+from run_directory.record import GRAPH
+from run_directory.table import COLUMNS, Row, Table
 from sparsenet.errors import RunFailed
 from sparsenet.recipes import Recipe
-from sparsenet_model import CROSS_ENTROPY, WRONG
+from sparsenet_model import CROSS_ENTROPY, INCORRECT
 
 KEPT_CHECKPOINTS = 5
 SECONDS_BETWEEN_LINES = 60
@@ -51,9 +51,10 @@ class TrainingMeter(Callback):
     def _setup_graph(self):
         towers = self.trainer.towers.training()
         self._fetches = [
-            [tower.get_tensor(name + ":0") for tower in towers] for name in (CROSS_ENTROPY, WRONG)
+            [tower.get_tensor(name + ":0") for tower in towers]
+            for name in (CROSS_ENTROPY, INCORRECT)
         ]
-        if self._workers.count > 1:
+        if self._workers.world_size > 1:
             with tf.name_scope("training_meter"):
                 self._own = tf.placeholder(tf.float32, [2], "own")
                 self._mean = self._workers.mean(self._own)
@@ -62,7 +63,7 @@ class TrainingMeter(Callback):
         self._untimed_steps = min(UNTIMED_STEPS, self.trainer.steps_per_epoch // 2)
 
     def _before_epoch(self):
-        self._loss_sum = self._wrong_sum = 0.0
+        self._loss_sum = self._incorrect_sum = 0.0
         self._images = 0
         self._restart_clock()
 
@@ -74,9 +75,9 @@ class TrainingMeter(Callback):
         return tf.train.SessionRunArgs(self._fetches)
 
     def _after_run(self, _, values):
-        losses, wrong = (np.concatenate(parts).astype(np.float64) for parts in values.results)
+        losses, incorrect = (np.concatenate(parts).astype(np.float64) for parts in values.results)
         self._loss_sum += losses.sum()
-        self._wrong_sum += wrong.sum()
+        self._incorrect_sum += incorrect.sum()
         self._images += len(losses)
 
     def _trigger_step(self):
@@ -87,10 +88,10 @@ class TrainingMeter(Callback):
 
     def _after_epoch(self):
         seconds = time.perf_counter() - self._start
-        timed = (self._images - self._images_untimed) * self._workers.count
+        timed = (self._images - self._images_untimed) * self._workers.world_size
         self.images_per_second = timed / seconds
-        self._loss, self._error = self._loss_sum / self._images, self._wrong_sum / self._images
-        if self._workers.count > 1:
+        self._loss, self._error = self._loss_sum / self._images, self._incorrect_sum / self._images
+        if self._workers.world_size > 1:
             session = tf.get_default_session()
             own = {self._own: [self._loss, self._error]}
             self._loss, self._error = session.run(self._mean, own).tolist()
@@ -100,7 +101,7 @@ class TrainingMeter(Callback):
         return {
             "train_loss": self._loss,
             "train_error": self._error,
-            "epoch_seconds": self._images * self._workers.count / self.images_per_second,
+            "epoch_seconds": self._images * self._workers.world_size / self.images_per_second,
             "images_per_second": self.images_per_second,
         }
 
@@ -115,7 +116,7 @@ def check_finite(what: str, loss: float, callback: Callback) -> None:
         )
 
 
-class TestSet(Callback):
+class TestSetEvaluator(Callback):
     """Loss and error over every image of the test set, with the weights as they are."""
 
     def __init__(self, data: Dataset, batch_size: int):
@@ -123,20 +124,20 @@ class TestSet(Callback):
         self.batch_size = batch_size
 
     def _setup_graph(self):
-        self._predict = self.trainer.get_predictor(["image", "label"], [CROSS_ENTROPY, WRONG])
+        self._predict = self.trainer.get_predictor(["image", "label"], [CROSS_ENTROPY, INCORRECT])
 
     def evaluate(self) -> Row:
         """The columns of the table that the test set fills."""
         start = time.perf_counter()
-        loss_sum = wrong_sum = 0.0
+        loss_sum = incorrect_sum = 0.0
         for batch, count in self.data.test_batches(self.batch_size):
-            losses, wrong = self._predict(*batch)
+            losses, incorrect = self._predict(*batch)
             loss_sum += losses[:count].sum(dtype=np.float64)
-            wrong_sum += wrong[:count].sum(dtype=np.float64)
+            incorrect_sum += incorrect[:count].sum(dtype=np.float64)
         images = len(self.data.test.labels)
         return {
             "test_loss": loss_sum / images,
-            "test_error": wrong_sum / images,
+            "test_error": incorrect_sum / images,
             "inference_seconds": time.perf_counter() - start,
         }
 
@@ -144,7 +145,9 @@ class TestSet(Callback):
 class EpochReport(Callback):
     """One row per epoch: in the table, in stats.json and in events."""
 
-    def __init__(self, meter: TrainingMeter, test_set: TestSet, table: Table, recipe: Recipe):
+    def __init__(
+        self, meter: TrainingMeter, test_set: TestSetEvaluator, table: Table, recipe: Recipe
+    ):
         self.meter = meter
         self.test_set = test_set
         self.table = table
@@ -165,19 +168,14 @@ class EpochReport(Callback):
 
 
 class Events(TFEventWriter):
-    """TensorBoard's events. A full disk ends the run at the checkpoint, and is told there, once."""
-
-    def _before_train(self):
-        # Its writer is a thread, whose traceback would bury the sentence that is told.
-        threading.excepthook = lambda failed: logger.error("thread: %r", failed.exc_value)
-        super()._before_train()
+    """Write TensorBoard's events; what fails is reported once, where the checkpoint fails."""
 
     def _after_train(self):
         with contextlib.suppress(RuntimeError, tf.errors.OpError):
             super()._after_train()
 
 
-class Screen(Callback):
+class ProgressPrinter(Callback):
     """What a person sees: a line an epoch; within it, a bar with images/s and ETA on a terminal,
     elsewhere a plain line now and then.
     """
@@ -278,3 +276,39 @@ class Checkpoints(Callback):
     def _save(self, saver):
         prefix = os.path.join(self.directory, CHECKPOINT_PREFIX)
         saver.save(self.trainer.sess, prefix, self.global_step, write_meta_graph=False)
+
+
+class BroadcastVariables(Callback):
+    """Before the first step, give all workers the variables of the chief."""
+
+    _chief_only = False
+
+    def __init__(self, workers: Workers):
+        self._workers = workers
+
+    def _setup_graph(self):
+        self._broadcast = self._workers.broadcast()
+
+    def _before_train(self):
+        self._broadcast.run()
+
+
+class AverageStatistics(Callback):
+    """After an epoch, give all workers the mean of their moving means and variances.
+
+    Each has seen its own part of the images only; what is tested and saved has seen all.
+    """
+
+    _chief_only = False
+
+    def __init__(self, workers: Workers):
+        self._workers = workers
+
+    def _setup_graph(self):
+        with tf.name_scope("average_statistics"):
+            self._average = tf.group(
+                *[tf.assign(v, self._workers.mean(v)) for v in tf.model_variables()]
+            )
+
+    def _trigger_epoch(self):
+        self._average.run()

@@ -10,48 +10,53 @@ import numpy as np
 import datasets
 from cifar_data import Dataset
 from platforms.platform import Platform
-from run_directory import record as records
 from run_directory.checkpoints import find_checkpoint, latest_checkpoint, network_weights
+from run_directory.record import choose_path, read_record
 from run_directory.settings import Settings
+from run_directory.table import Row, read_rows, table_path
 from sparsenet.errors import UserError
 from sparsenet.recipes import Recipe
 
 
 @dataclasses.dataclass
 class Run:
-    """A run whose every input has been looked at; `directory` is not written yet.
+    """Describe a run whose every input has been looked at; `directory` is not written yet.
 
-    first_epoch: counted from 1; more than that where a run is continued
-    checkpoint:  to continue from, in a run directory; rows: of its table up to there
+    directory:   "" for a worker that is not the chief
+    first_epoch: counted from 1; more than that where a run is resumed
+    checkpoint:  to resume from, in the run directory; rows: of its table up to there
     weights:     what a new run starts from, where they were loaded
     """
 
     settings: Settings
     platform: Platform
     data: Dataset
-    steps: int
+    steps_per_epoch: int
     preprocessing: dict
     directory: str
     first_epoch: int = 1
     checkpoint: Optional[str] = None
     weights: Optional[Dict[str, np.ndarray]] = None
-    rows: Sequence[records.Row] = ()
+    rows: Sequence[Row] = ()
 
     @property
     def recipe(self) -> Recipe:
         """The recipe of the settings."""
         return self.settings.recipe
 
+    @property
+    def device_batch_size(self) -> int:
+        """Images per step and device."""
+        return self.recipe.batch_size // self.platform.total_devices
+
 
 def prepare(settings: Settings, platform: Platform) -> Run:
-    """Find the data and all that may be wrong; writes nothing."""
+    """Return the run that `settings` ask for, its data loaded; writes nothing.
+
+    Raises UserError for all that may be wrong with settings, data and checkpoint.
+    """
+    directory = _directory(settings, platform)
     recipe = settings.recipe
-    if settings.resume is None and not platform.workers.is_first:
-        directory = ""  # the first worker's matter
-    elif settings.resume is None:
-        directory = records.choose_path(settings, platform.name, datetime.datetime.now())
-    else:
-        directory = settings.resume
     if recipe.batch_size % platform.total_devices:
         raise UserError(
             "--batch_size {}; accepted: a multiple of {}, the number of devices".format(
@@ -62,64 +67,82 @@ def prepare(settings: Settings, platform: Platform) -> Run:
     if settings.load is not None and settings.resume is None:
         weights = network_weights(find_checkpoint(settings.load), recipe.config)
     data = load_data(settings)
-    batches = len(data.train.labels) // recipe.batch_size
+    run = Run(
+        settings, platform, data, _steps_per_epoch(settings, len(data.train.labels)),
+        data.preprocessing(recipe.normalize, recipe.pad_value), directory, weights=weights,
+    )  # fmt: skip
+    return run if settings.resume is None else resume(run)
+
+
+def _directory(settings: Settings, platform: Platform) -> str:
+    """Return the run directory; "" where it is the chief's matter."""
+    if settings.resume is not None:
+        return settings.resume
+    if not platform.workers.is_chief:
+        return ""
+    return choose_path(settings, platform.name, datetime.datetime.now())
+
+
+def load_data(settings: Settings) -> Dataset:
+    """Return the data set of the recipe, or random images in its place, cut down to the subset."""
+    fake_seed = settings.seed if settings.fake else None
+    name = settings.recipe.dataset
+    data = datasets.load(name, settings.dataset_dir, settings.verify, fake_seed)
+    return data if settings.subset is None else data.first(settings.subset)
+
+
+def _steps_per_epoch(settings: Settings, images: int) -> int:
+    """Return the steps of an epoch; UserError where `images` do not fill them."""
+    batch_size = settings.recipe.batch_size
+    batches = images // batch_size
     if not batches:
         raise UserError(
-            "--batch_size {}; accepted: 1 to {}, the training images".format(
-                recipe.batch_size, len(data.train.labels)
-            )
+            "--batch_size {}; accepted: 1 to {}, the training images".format(batch_size, images)
         )
     steps = settings.steps_per_epoch or batches
     if steps > batches:
         raise UserError(
             "--steps_per_epoch {}; accepted: 1 to {}, the whole batches of {} there are".format(
-                steps, batches, recipe.batch_size
+                steps, batches, batch_size
             )
         )
-    preprocessing = data.preprocessing(recipe.normalize, recipe.border)
-    this = Run(settings, platform, data, steps, preprocessing, directory, weights=weights)
-    return this if settings.resume is None else continued(this)
+    return steps
 
 
-def load_data(settings: Settings) -> Dataset:
-    """The data set of the recipe, or random images in its place, cut down to the subset."""
-    name = settings.recipe.dataset
-    if settings.fake:
-        data = datasets.fake(name, settings.seed)
-    else:
-        data = datasets.load(name, settings.dataset_dir, settings.verify)
-    return data if settings.subset is None else data.first(settings.subset)
+def resume(run: Run) -> Run:
+    """Return `run`, going on from the newest checkpoint of its directory; UserError if it can't."""
+    record = read_record(run.directory)
+    _require_same(run, record)
+    if not os.access(run.directory, os.W_OK):
+        raise UserError("{} can't be written to".format(run.directory))
+    checkpoint = latest_checkpoint(run.directory)
+    if checkpoint is None:
+        raise UserError("{} holds no checkpoint to continue from".format(run.directory))
+    network_weights(checkpoint, run.recipe.config)
+    done = int(checkpoint.rsplit("-", 1)[1]) // run.steps_per_epoch
+    rows = read_rows(table_path(run.directory, run.platform.name))
+    rows = [row for row in rows if row["epoch"] <= done]
+    return dataclasses.replace(run, checkpoint=checkpoint, first_epoch=done + 1, rows=rows)
 
 
-def continued(this: Run) -> Run:
-    """`this`, going on from the newest checkpoint of its directory; UserError if it can't."""
-    record = records.read_record(this.directory)
+def _require_same(run: Run, record: dict) -> None:
+    """Raise UserError where a run can't go on as it was begun."""
     then = dict({"workers": 1}, **record)
     then["devices"] = len(record.get("devices", ()))
     for field, now in [
-        ("platform", this.platform.name),
-        ("devices", len(this.platform.devices)),
-        ("workers", this.platform.workers.count),
-        ("precision", this.platform.precision),
-        ("steps_per_epoch", this.steps),
+        ("platform", run.platform.name),
+        ("devices", len(run.platform.devices)),
+        ("workers", run.platform.workers.world_size),
+        ("precision", run.platform.precision),
+        ("steps_per_epoch", run.steps_per_epoch),
     ]:
         if then.get(field) != now:
             raise UserError(
                 "{}: `{}` was {}, here it is {}; accepted: the same, or a new run with "
-                "--load {}".format(this.directory, field, then.get(field), now, this.directory)
+                "--load {}".format(run.directory, field, then.get(field), now, run.directory)
             )
-    if record.get("data") != this.data.describe():
+    if record.get("data") != run.data.describe():
         raise UserError(
             "the data in {} are not those that {} was trained on; accepted: the same, see "
-            "--dataset_dir".format(this.settings.dataset_dir, this.directory)
+            "--dataset_dir".format(run.settings.dataset_dir, run.directory)
         )
-    if not os.access(this.directory, os.W_OK):
-        raise UserError("{} can't be written to".format(this.directory))
-    checkpoint = latest_checkpoint(this.directory)
-    if checkpoint is None:
-        raise UserError("{} holds no checkpoint to continue from".format(this.directory))
-    network_weights(checkpoint, this.recipe.config)
-    done = int(checkpoint.rsplit("-", 1)[1]) // this.steps
-    rows = records.read_rows(records.table_path(this.directory, this.platform.name))
-    rows = [row for row in rows if row["epoch"] <= done]
-    return dataclasses.replace(this, checkpoint=checkpoint, first_epoch=done + 1, rows=rows)

@@ -15,45 +15,41 @@ import tensorpack
 from tensorpack import logger
 
 from common.processes import output_of
-from run_directory import record as records
 from run_directory.curves import plot_curves
+from run_directory.record import CURVES, FORMAT, read_record, write_record
 from run_directory.settings import settings_to_dict
+from run_directory.table import Table, table_path, write_stats
 from sparsenet import recipes
 from sparsenet.costs import parameters
 from sparsenet.errors import RunFailed, UserError
 from training.prepare import Run
 
 
-def open_records(this: Run) -> records.Table:
-    """Make the run directory (or go on with it) and write what is known before the first step."""
+def open_records(run: Run) -> Table:
+    """Make the run directory (or go on with it) and write what is known before the first step.
+
+    Raises UserError where the directory can't be made, RunFailed where a file can't be written.
+    """
     try:
-        for folder in (this.directory, *this.platform.folders):
+        for folder in (run.directory, *run.platform.folders):
             os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise UserError("run directory {}: {}".format(this.directory, error.strerror or error))
-    lock(this.directory)
+        raise UserError("run directory {}: {}".format(run.directory, error.strerror or error))
+    lock(run.directory)
     try:
         logger_to_file_only()
-        # Any action but asking on the terminal; the directory is new or to be continued.
-        logger.set_logger_dir(this.directory, action="k")
-        if this.checkpoint is None:
-            record = describe_run(this)
-        else:
-            record = records.read_record(this.directory)
-            start = dict(first_epoch=this.first_epoch, **describe_start(this))
-            record["continued"] = list(record.get("continued", ())) + [start]
-            record["recipe"] = recipes.to_dict(this.recipe)
-            record["settings"] = settings_to_dict(this.settings)
-            records.write_stats(this.directory, this.rows)
-        records.write_record(this.directory, record)
+        # Any action but asking on the terminal; the directory is new or to be resumed.
+        logger.set_logger_dir(run.directory, action="k")
+        write_record(run.directory, describe_run(run))
+        if run.checkpoint is not None:
+            write_stats(run.directory, run.rows)
         title = "{} on {}, seed {}, {}".format(
-            this.recipe.name, this.recipe.dataset, this.settings.seed,
-            ", ".join(this.platform.devices),
+            run.recipe.name, run.recipe.dataset, run.settings.seed,
+            ", ".join(run.platform.devices),
         )  # fmt: skip
-        path = records.table_path(this.directory, this.platform.name)
-        return records.Table(path, title, this.rows)
+        return Table(table_path(run.directory, run.platform.name), title, run.rows)
     except OSError as error:
-        raise RunFailed("run directory {}: {}".format(this.directory, error.strerror or error))
+        raise RunFailed("run directory {}: {}".format(run.directory, error.strerror or error))
 
 
 def lock(directory: str) -> None:
@@ -67,48 +63,54 @@ def lock(directory: str) -> None:
         pass  # a file system without locks
 
 
-def close_records(this: Run, table: records.Table) -> None:
+def close_records(run: Run, table: Table) -> None:
     """Add the closing summary and the picture."""
     table.close()
     if table.rows:
-        title = "{} on {}".format(this.recipe.name, this.recipe.dataset)
-        curves = {this.platform.name: table.rows}
-        plot_curves(curves, title, os.path.join(this.directory, records.CURVES))
+        title = "{} on {}".format(run.recipe.name, run.recipe.dataset)
+        curves = {run.platform.name: table.rows}
+        plot_curves(curves, title, os.path.join(run.directory, CURVES))
 
 
-def describe_run(this: Run) -> dict:
-    """What run.json holds of a new run."""
+def describe_run(run: Run) -> dict:
+    """Return what run.json holds of a run, from now on."""
+    now = {
+        "format": FORMAT,
+        "recipe": recipes.to_dict(run.recipe),
+        "settings": settings_to_dict(run.settings),
+    }
+    if run.checkpoint is not None:
+        record = read_record(run.directory)
+        start = dict(first_epoch=run.first_epoch, **describe_start(run))
+        return dict(record, resumed=list(record.get("resumed", ())) + [start], **now)
     return dict(
-        describe_start(this),
-        format=1,
-        recipe=recipes.to_dict(this.recipe),
-        settings=settings_to_dict(this.settings),
-        parameters=parameters(this.recipe.config),
-        platform=this.platform.name,
-        precision=this.platform.precision,
-        seed=this.settings.seed,
-        steps_per_epoch=this.steps,
-        data=this.data.describe(),
-        preprocessing=this.preprocessing,
+        describe_start(run),
+        **now,
+        parameters=parameters(run.recipe.config),
+        platform=run.platform.name,
+        precision=run.platform.precision,
+        seed=run.settings.seed,
+        steps_per_epoch=run.steps_per_epoch,
+        data=run.data.describe(),
+        preprocessing=run.preprocessing,
     )
 
 
-def describe_start(this: Run) -> dict:
-    """What may differ between the starts of one run."""
+def describe_start(run: Run) -> dict:
+    """Return what may differ between the starts of one run."""
     return {
         "command": [os.path.basename(sys.argv[0])] + sys.argv[1:],
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "devices": this.platform.devices,
-        "workers": this.platform.workers.count,
+        "devices": run.platform.devices,
+        "workers": run.platform.workers.world_size,
         "commit": describe_commit(),
         "versions": describe_versions(),
-        **({this.platform.name: this.platform.options} if this.platform.options else {}),
+        **({run.platform.name: run.platform.options} if run.platform.options else {}),
     }
 
 
 def describe_versions() -> dict:
-    """Versions of what computes."""
-
+    """Return the versions of what computes."""
     return {
         "python": host.python_version(),
         "tensorflow": VERSION,
@@ -119,7 +121,7 @@ def describe_versions() -> dict:
 
 
 def describe_commit() -> Optional[str]:
-    """The commit of this code, with `+` where files differ from it; None outside a checkout."""
+    """Return the commit of this code, with `+` where files differ; None outside a checkout."""
     here = os.path.dirname(os.path.abspath(__file__))
     commit = output_of(["git", "-C", here, "rev-parse", "HEAD"])
     if not commit:
@@ -130,7 +132,6 @@ def describe_commit() -> Optional[str]:
 
 def logger_to_file_only() -> None:
     """Leave the terminal to our own lines: tensorpack's go to log.log, its warnings included."""
-
     for handler in logging.getLogger("tensorpack").handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.CRITICAL)

@@ -4,105 +4,194 @@ The launchers differ in the :class:`Platform` they give; everything else happens
 """
 
 import contextlib
+import logging
 import os
 import shlex
-from typing import Callable
+import threading
+from typing import Callable, Iterable, Iterator, Tuple
 
 from common.tf_stack import tf
 
+from tensorpack import logger
+
 from platforms.platform import Platform
-from run_directory import record as records
 from run_directory.checkpoints import latest_checkpoint
+from run_directory.record import CURVES
 from run_directory.settings import Settings
+from run_directory.table import Table
+from run_directory.table import summary as summary_of
+from sparsenet.costs import macs, parameters
 from sparsenet.errors import RunFailed
 from training.prepare import Run, prepare
 from training.records import close_records, logger_to_file_only, open_records
-from training.trainer import train
+from training.trainer import run_epochs
 
 
-def run(settings: Settings, choose_platform: Callable[[Settings], Platform]) -> None:
+def train(settings: Settings, choose_platform: Callable[[Settings], Platform]) -> None:
     """Train as `settings` ask. Raises UserError before anything is written, RunFailed after."""
-    this = prepare(settings, choose_platform(settings))
-    if this.first_epoch > this.recipe.epochs:
-        if this.platform.workers.is_first:
-            print("{}: all {} epochs are done".format(this.directory, this.recipe.epochs))
+    run = prepare(settings, choose_platform(settings))
+    workers = run.platform.workers
+    if run.first_epoch > run.recipe.epochs:
+        if workers.is_chief:
+            print("{}: all {} epochs are done".format(run.directory, run.recipe.epochs))
         return
-    if this.platform.workers.wait_for_all is not None:
-        wait_for_all(this.platform)
-    if not this.platform.workers.is_first:
-        help_to_train(this)
-        return
-    table = open_records(this)
-    try:
-        train(this, table)
-    except KeyboardInterrupt:
-        if latest_checkpoint(this.directory):
-            print("\ncontinue with: --resume {}".format(shlex.quote(this.directory)))
-        close_records(this, table)
-        raise
-    except (RunFailed, tf.errors.OpError, OSError) as error:
-        # A disk that is full is full for the closing summary too: what failed first is told.
-        with contextlib.suppress(OSError):
-            close_records(this, table)
-        raise RunFailed(
-            "{}; last good checkpoint: {}".format(
-                reason_of(error), latest_checkpoint(this.directory)
-            )
-        )
-    close_records(this, table)
-    print_summary(this, table)
+    if workers.barrier is not None:
+        wait_for_all(run.platform)
+    with background_errors_to_log():
+        if workers.is_chief:
+            train_as_chief(run)
+        else:
+            train_as_worker(run)
 
 
 def wait_for_all(platform: Platform) -> None:
-    """Nothing is written before every worker has found its data and all it needs."""
+    """Return when every worker has found its data and all it needs: nothing is written before."""
     try:
-        platform.workers.wait_for_all(platform.session_config)
+        platform.workers.barrier(platform.session_config)
     except tf.errors.OpError as error:
         raise RunFailed("another worker can't start: {}".format(reason_of(error)))
 
 
-def help_to_train(this: Run) -> None:
+@contextlib.contextmanager
+def background_errors_to_log() -> Iterator[None]:
+    """Keep tracebacks of threads and of logging off the terminal while a run lasts.
+
+    TensorBoard's writer is a thread: on a full disk its traceback would bury the sentence that
+    ends the run. tensorpack has calls `logger.error("...", value)` with no place for the value.
+    """
+    before = getattr(threading, "excepthook", None), logging.raiseExceptions
+    threading.excepthook = lambda failed: logger.error("thread: %r", failed.exc_value)
+    logging.raiseExceptions = False
+    try:
+        yield
+    finally:
+        threading.excepthook, logging.raiseExceptions = before
+
+
+def train_as_chief(run: Run) -> None:
+    """Run the epochs and write the run directory, whatever ends the run."""
+    table = open_records(run)
+    print_start(run)
+    try:
+        run_epochs(run, table)
+    except KeyboardInterrupt:
+        if latest_checkpoint(run.directory):
+            print("\ncontinue with: --resume {}".format(shlex.quote(run.directory)))
+        close_records(run, table)
+        raise
+    except (RunFailed, tf.errors.OpError, OSError) as error:
+        # A disk that is full is full for the closing summary too: what failed first is reported.
+        with contextlib.suppress(OSError):
+            close_records(run, table)
+        raise RunFailed(
+            "{}; last good checkpoint: {}".format(
+                reason_of(error), latest_checkpoint(run.directory)
+            )
+        )
+    close_records(run, table)
+    print_summary(run, table)
+
+
+def train_as_worker(run: Run) -> None:
     """Be one of the workers that write nothing."""
     logger_to_file_only()
     try:
-        train(this, None)
+        run_epochs(run, None)
     except (RunFailed, tf.errors.OpError) as error:
-        raise RunFailed("worker {}: {}".format(this.platform.workers.rank, reason_of(error)))
+        raise RunFailed("worker {}: {}".format(run.platform.workers.rank, reason_of(error)))
 
 
 def reason_of(error: Exception) -> str:
-    """The line that says what happened: TensorFlow 2 tells first where, over many lines."""
+    """Return the line that says what happened: TensorFlow 2 first says where, over many lines."""
     text = str(error)
     where, _, what = text.partition("\nNode: ")
     lines = what.split("\n")[1:] if what else where.split("\n")
     return " ".join((lines[0] if lines else text).split())
 
 
-def print_summary(this: Run, table: records.Table) -> None:
-    """The closing table on the terminal."""
-    figures = records.summary(table.rows)
-    images = len(this.data.test.labels)
-    lines = [
-        (
-            "test error",
-            "{:.2f} % ({} of {} images), after epoch {}".format(
-                100 * figures["test_error"],
-                round(figures["test_error"] * images),
-                images,
-                figures["epochs"],
+# On the terminal -------------------------------------------------------------------------------
+
+
+def print_start(run: Run) -> None:
+    """Print what the run is, before its first epoch."""
+    recipe, data, platform = run.recipe, run.data, run.platform
+    epochs = "{} epochs".format(recipe.epochs)
+    if run.first_epoch > 1:
+        epochs = "epochs {} to {}".format(run.first_epoch, recipe.epochs)
+    print_fields(
+        [
+            (
+                "recipe",
+                "{}: {}, batch size {}, seed {}".format(
+                    recipe.name, epochs, recipe.batch_size, run.settings.seed
+                ),
             ),
-        ),
-        (
-            "",
-            "{:.2f} % median of the last five epochs".format(
-                100 * figures["test_error_median_of_last_five"]
+            (
+                "data",
+                "{}{}: {:,} training and {:,} test images, {:,} classes".format(
+                    recipe.dataset, " (random images)" if run.settings.fake else "",
+                    len(data.train.labels), len(data.test.labels), recipe.config.classes,
+                ),
             ),
-        ),
-        ("speed", "{:.0f} images/s on {}".format(figures["images_per_second"], this.platform.name)),
-        ("run directory", this.directory),
-        ("curves", os.path.join(this.directory, records.CURVES)),
-        ("last checkpoint", latest_checkpoint(this.directory)),
-    ]
+            (
+                "network",
+                "{:,} parameters, {:,.1f} million MACs an image".format(
+                    parameters(recipe.config), macs(recipe.config) / 1e6
+                ),
+            ),
+            ("device", "{}: {}".format(platform.name, devices_text(platform))),
+            *([("", platform.remark)] if platform.remark else []),
+            ("precision", platform.precision),
+            ("run directory", run.directory),
+        ]
+    )  # fmt: skip
     print()
-    for name, value in lines:
-        print("{:<16} {}".format(name, value))
+
+
+def devices_text(platform: Platform) -> str:
+    """Return the names of the devices, each with how many there are of it over all workers."""
+    counts = {}  # type: dict
+    for device in platform.devices:
+        counts[device] = counts.get(device, 0) + platform.workers.world_size
+    return "; ".join(
+        name if count == 1 else "{} x {}".format(count, name) for name, count in counts.items()
+    )
+
+
+def print_fields(fields: Iterable[Tuple[str, object]]) -> None:
+    """Print names and values in two columns."""
+    for name, value in fields:
+        print("{:<16} {}".format(name, value).rstrip(), flush=True)
+
+
+def print_summary(run: Run, table: Table) -> None:
+    """Print how the run ended."""
+    figures = summary_of(table.rows)
+    images = len(run.data.test.labels)
+    print()
+    print_fields(
+        [
+            (
+                "test error",
+                "{:.2f} % ({} of {} images), after epoch {}".format(
+                    100 * figures["test_error"],
+                    round(figures["test_error"] * images),
+                    images,
+                    figures["epochs"],
+                ),
+            ),
+            (
+                "",
+                "{:.2f} % median of the last five epochs".format(
+                    100 * figures["test_error_median_of_last_five"]
+                ),
+            ),
+            (
+                "speed",
+                "{:.0f} images/s on {}".format(figures["images_per_second"], run.platform.name),
+            ),
+            ("run directory", run.directory),
+            ("curves", os.path.join(run.directory, CURVES)),
+            ("last checkpoint", latest_checkpoint(run.directory)),
+        ]
+    )

@@ -12,56 +12,68 @@ from tensorpack.tfutils.sesscreate import NewSessionCreator
 from tensorpack.tfutils.sessinit import DictRestore, SaverRestore
 
 from platforms.platform import Platform
-from platforms.workers import AverageStatistics, BroadcastVariables
-from run_directory import record as records
+from run_directory.table import Table
 from sparsenet.initial_weights import initial_weights
 from sparsenet_model import SparseNet
-from training.callbacks import Checkpoints, EpochReport, Events, Screen, TestSet, TrainingMeter
+from training.callbacks import (
+    AverageStatistics,
+    BroadcastVariables,
+    Checkpoints,
+    EpochReport,
+    Events,
+    ProgressPrinter,
+    TestSetEvaluator,
+    TrainingMeter,
+)
 from training.prepare import Run
 
 
-def train(this: Run, table: Optional[records.Table]) -> None:
+def run_epochs(run: Run, table: Optional[Table]) -> None:
     """Build the graph and run the epochs. Raises RunFailed where the loss is not finite.
 
     table: None for a worker that writes nothing
     """
-    recipe, settings = this.recipe, this.settings
-    tf.set_random_seed(settings.seed)
-    model = SparseNet(
-        recipe.config,
-        this.preprocessing,
-        recipe.batch_size // this.platform.total_devices,
-        recipe.learning_rate,
-        recipe.weight_decay,
-        recipe.decayed,
-        settings.seed,
-        this.platform.wrap_optimizer,
-        this.platform.workers.rank * len(this.platform.devices),
-    )
-    trainer = make_trainer(this.platform)
+    tf.set_random_seed(run.settings.seed)
+    model = make_model(run)
+    trainer = make_trainer(run.platform)
     trainer.setup_graph(
-        model.get_input_signature(), make_input(this), model.build_graph,
-        model.get_optimizer,
-    )  # fmt: skip
+        model.get_input_signature(), make_input(run), model.build_graph, model.get_optimizer
+    )
     trainer.train(
-        callbacks=make_callbacks(this, table),
+        callbacks=make_callbacks(run, table),
         monitors=[Events(), JSONWriter()],
-        session_creator=NewSessionCreator(config=this.platform.session_config),
-        session_init=initial_state(this),
-        steps_per_epoch=this.steps,
-        starting_epoch=this.first_epoch,
-        max_epoch=recipe.epochs,
+        session_creator=NewSessionCreator(config=run.platform.session_config),
+        session_init=initial_state(run),
+        steps_per_epoch=run.steps_per_epoch,
+        starting_epoch=run.first_epoch,
+        max_epoch=run.recipe.epochs,
     )
 
 
-def make_callbacks(this: Run, table: Optional[records.Table]) -> list:
+def make_model(run: Run) -> SparseNet:
+    """Return the graph's description for one device of this process."""
+    recipe, platform = run.recipe, run.platform
+    return SparseNet(
+        recipe.config,
+        normalization=run.preprocessing,
+        batch_size=run.device_batch_size,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        weight_decay_scope=recipe.weight_decay_scope,
+        seed=run.settings.seed,
+        wrap_optimizer=platform.wrap_optimizer,
+        first_device=platform.workers.rank * len(platform.devices),
+    )
+
+
+def make_callbacks(run: Run, table: Optional[Table]) -> list:
     """What happens around the steps; a callback comes after those whose results it uses.
 
     tensorpack leaves out those that only the first worker needs where it is another one.
     """
-    recipe, workers = this.recipe, this.platform.workers
+    recipe, workers = run.recipe, run.platform.workers
     meter = TrainingMeter(workers)
-    test_set = TestSet(this.data, recipe.batch_size // this.platform.total_devices)
+    test_set = TestSetEvaluator(run.data, run.device_batch_size)
     return [
         *([BroadcastVariables(workers)] if workers.broadcast is not None else []),
         RunUpdateOps(),
@@ -70,12 +82,12 @@ def make_callbacks(this: Run, table: Optional[records.Table]) -> list:
             "learning_rate", lambda epoch, _: recipe.learning_rate_at(epoch + 1)
         ),
         meter,
-        *([AverageStatistics(workers)] if workers.count > 1 else []),
+        *([AverageStatistics(workers)] if workers.world_size > 1 else []),
         test_set,
         EpochReport(meter, test_set, table, recipe),
-        Checkpoints(this.directory, is_new_run=this.checkpoint is None),
+        Checkpoints(run.directory, is_new_run=run.checkpoint is None),
         # Last: whatever becomes of the terminal, the epoch is kept.
-        Screen(table, recipe.batch_size),
+        ProgressPrinter(table, recipe.batch_size),
     ]
 
 
@@ -86,35 +98,35 @@ def make_trainer(platform: Platform):
         trainer = platform.workers.make_trainer()
     else:
         trainer = SyncMultiGPUTrainerReplicated(list(range(towers)))
-    trainer.is_chief = platform.workers.is_first
+    trainer.is_chief = platform.workers.is_chief
     # Ungated (tensorpack's default), TF 1.15 may update a kernel in place while the gradient of
     # its layer's input is still being computed from it.
     trainer.GATE_GRADIENTS = tf.train.Optimizer.GATE_OP
     return trainer
 
 
-def make_input(this: Run):
+def make_input(run: Run):
     """Placeholders for one device; for several a queue, of which each takes its part of a batch."""
-    towers, workers = len(this.platform.devices), this.platform.workers
+    towers, workers = len(run.platform.devices), run.platform.workers
 
     def datapoints():
-        batches = this.data.training_batches(
-            this.recipe.batch_size, this.settings.seed, this.steps, this.first_epoch,
-            this.preprocessing, (workers.rank, workers.count),
+        batches = run.data.training_batches(
+            run.recipe.batch_size, run.settings.seed, run.steps_per_epoch, run.first_epoch,
+            run.preprocessing, (workers.rank, workers.world_size),
         )  # fmt: skip
-        for step, batch in enumerate(batches, start=(this.first_epoch - 1) * this.steps):
+        for step, batch in enumerate(batches, start=(run.first_epoch - 1) * run.steps_per_epoch):
             for part in zip(*(np.split(array, towers) for array in batch)):
                 # Dropout masks are a function of the step.
-                yield part + (step,) if this.recipe.config.dropout else part
+                yield part + (step,) if run.recipe.config.dropout else part
 
     flow = DataFromGenerator(datapoints)
     return FeedInput(flow) if towers == 1 else QueueInput(flow)
 
 
-def initial_state(this: Run):
+def initial_state(run: Run):
     """What the variables start from: a checkpoint to continue, loaded weights, or new ones."""
-    if this.checkpoint is not None:
-        return SaverRestore(this.checkpoint)
-    if this.weights is not None:
-        return DictRestore(this.weights)
-    return DictRestore(initial_weights(this.recipe.config, this.settings.seed))
+    if run.checkpoint is not None:
+        return SaverRestore(run.checkpoint)
+    if run.weights is not None:
+        return DictRestore(run.weights)
+    return DictRestore(initial_weights(run.recipe.config, run.settings.seed))

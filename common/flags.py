@@ -1,0 +1,198 @@
+"""The flags that describe a network and its data, and the recipe that they ask for."""
+
+import dataclasses
+from typing import Optional, Tuple
+
+from common.cli import Parser, compression, fraction, int_at_least, ints_at_least
+from sparsenet import recipes
+from sparsenet.config import ATTENTIONS, COMBINES, FETCHES, HEADS
+from sparsenet.errors import UserError
+from sparsenet.recipes import CLASSES, DEFAULT_RECIPE, NORMALIZATIONS, RECIPES, Recipe
+
+
+def data_parser(description: str) -> Parser:
+    """A parser that knows where data are found."""
+    parser = Parser(description=description)
+    add_data_flags(parser, default="c10")
+    return parser
+
+
+def add_data_flags(parser, default: Optional[str] = None) -> None:
+    """--dataset, --dataset_dir, --no_verify."""
+    parser.add_argument("--dataset", choices=list(CLASSES), default=default, help="the data set")
+    parser.add_argument(
+        "--dataset_dir", metavar="DIR", help="folder of its files or of its official archive"
+    )
+    parser.add_argument(
+        "--no_verify", action="store_true", help="accept files whose MD5 is not the official one"
+    )
+
+
+def add_network_flags(parser) -> None:
+    """--recipe and the flags that override the network it names."""
+    parser.add_argument(
+        "--recipe", choices=list(RECIPES), metavar="NAME", help="start from this named recipe"
+    )
+    parser.add_argument(
+        "-d",
+        "--depth",
+        type=int_at_least(1),
+        metavar="L",
+        help="depth, as the papers count it [100]",
+    )
+    parser.add_argument(
+        "-gr", "--growth_rate", type=ints_at_least(1), metavar="K",
+        help="channels of a layer; one number, or one per block: 16,32,64 [24]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--layers", type=ints_at_least(1), metavar="N",
+        help="layers of each block, 8,12,16; in place of a depth",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fetch", choices=FETCHES, metavar="RULE",
+        help="which outputs a layer reads: {} [sparse]".format(", ".join(FETCHES)),
+    )  # fmt: skip
+    parser.add_argument(
+        "--base", type=int_at_least(2), metavar="C", help="offsets 1, C, C^2, ... of sparse [2]"
+    )
+    parser.add_argument(
+        "--nearest", type=int_at_least(0), metavar="N", help="outputs of nearest_farthest, near [7]"
+    )
+    parser.add_argument(
+        "--farthest", type=int_at_least(0), metavar="N", help="outputs of nearest_farthest, far [7]"
+    )
+    parser.add_argument("--combine", choices=COMBINES, help="what is done with them [concat]")
+    parser.add_argument(
+        "--bottleneck",
+        type=int_at_least(0, 1),
+        metavar="0|1",
+        help="1x1 convolution (4k) first [0]",
+    )
+    parser.add_argument(
+        "--compression", type=compression, metavar="F",
+        help="share of channels that a transition keeps; 0 or 1: all [1]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dropout", type=fraction, metavar="F", help="share dropped after each convolution [0]"
+    )
+    parser.add_argument("--attention", choices=ATTENTIONS, help="on a layer's output [none]")
+    parser.add_argument(
+        "--stem_channels", type=int_at_least(1), metavar="N", help="channels of conv0 [2k]"
+    )
+    parser.add_argument("--head", choices=HEADS, help="map3x3 is for ImageNet [gap]")
+    parser.add_argument(
+        "--normalize", choices=NORMALIZATIONS,
+        help="channel: colours' mean and deviation; pixel_mean: mean image, as the original "
+        "codes do; official, ascend: theirs; unit: / 255 [channel]",
+    )  # fmt: skip
+
+
+# These ask for what is there anyway; the original's command lines have the first.
+WITHOUT_EFFECT = [("compression", 0.0), ("compression", 1.0), ("head", "gap")]
+
+
+def recipe_from(args) -> Recipe:
+    """The named recipe (or the paper's) with what the flags override, checked."""
+    recipe = RECIPES[args.recipe or DEFAULT_RECIPE]
+    changes = {
+        "dataset": args.dataset,
+        "normalize": args.normalize,
+        "batch_size": getattr(args, "batch_size", None),
+        "epochs": getattr(args, "max_epoch", None),
+        "learning_rate": getattr(args, "learning_rate", None),
+        "weight_decay": getattr(args, "weight_decay", None),
+        "lr_milestones": _lr_milestones(
+            recipe, getattr(args, "drop_1", None), getattr(args, "drop_2", None)
+        ),
+    }
+    recipe = dataclasses.replace(recipe, **_given(changes))
+    config = _config_from(args, recipe)
+    if config != dataclasses.replace(recipe.config, classes=config.classes):
+        recipe = dataclasses.replace(recipe, name=recipes.network_name(recipe, config))
+    recipe = dataclasses.replace(recipe, config=config)
+    recipes.check(recipe)
+    return recipe
+
+
+def _given(changes: dict) -> dict:
+    return {key: value for key, value in changes.items() if value is not None}
+
+
+def _lr_milestones(recipe, drop_1, drop_2):
+    """The recipe's milestones with the epochs of the first two replaced."""
+    lr_milestones = list(recipe.lr_milestones)
+    for index, epoch in enumerate((drop_1, drop_2)):
+        if epoch is None:
+            continue
+        if index >= len(lr_milestones):
+            raise UserError(
+                "--drop_{} {}; accepted: nothing, recipe {} has {} milestones".format(
+                    index + 1, epoch, recipe.name, len(lr_milestones)
+                )
+            )
+        lr_milestones[index] = (epoch, lr_milestones[index][1])
+    return tuple(lr_milestones)
+
+
+def _config_from(args, recipe: Recipe):
+    """The recipe's network with what the flags override."""
+    config = recipe.config
+    unit = None
+    if args.bottleneck is not None:
+        if config.is_residual:
+            raise UserError(
+                "--bottleneck {}; accepted: nothing, recipe {} has units of its own".format(
+                    args.bottleneck, recipe.name
+                )
+            )
+        unit = "bottleneck" if args.bottleneck else "single"
+    changes = _given(
+        {
+            "layers": args.layers,
+            "growth_rate": _growth_of_each(args.growth_rate or config.growth_rate,
+                                           len(args.layers or config.layers)),
+            "unit": unit,
+            # The original's 0 means "no compression", and so does 1.
+            "compression": None if args.compression is None else args.compression or 1.0,
+            "classes": CLASSES[recipe.dataset],
+        }
+    )  # fmt: skip
+    for field in ("fetch", "base", "nearest", "farthest", "combine", "dropout", "attention",
+                  "stem_channels", "head"):  # fmt: skip
+        changes.update(_given({field: getattr(args, field)}))
+    changed = dataclasses.replace(config, **changes)
+    refuse_without_effect(args, changed)
+    if args.layers is not None or (args.depth is None and changed.unit == config.unit):
+        if args.depth is not None:
+            raise UserError("--depth {}; accepted: nothing beside --layers".format(args.depth))
+        return changed
+    if recipe.depth_rule is None:
+        if args.depth is None:
+            return changed
+        raise UserError(
+            "--depth {}; accepted: nothing, recipe {} lists its layers (--layers)".format(
+                args.depth, recipe.name
+            )
+        )
+    depth = recipe.depth_rule.depth(config) if args.depth is None else args.depth
+    return dataclasses.replace(changed, layers=recipe.depth_rule.layers(depth, changed))
+
+
+def refuse_without_effect(args, config) -> None:
+    """Raise UserError for a flag that means nothing to the network it is given for."""
+    windows = ("nearest_farthest", "channel_window")
+    for flag, has_effect, accepted in [
+        ("base", config.fetch == "sparse", "--fetch sparse"),
+        ("nearest", config.fetch in windows, "--fetch nearest_farthest"),
+        ("farthest", config.fetch in windows, "--fetch nearest_farthest"),
+        ("compression", config.combine == "concat", "--combine concat"),
+        ("head", config.stem == "imagenet", "a recipe for ImageNet"),
+    ]:
+        value = getattr(args, flag)
+        if value is not None and not has_effect and (flag, value) not in WITHOUT_EFFECT:
+            raise UserError("--{} {}; accepted: with {} only".format(flag, value, accepted))
+
+
+def _growth_of_each(growth: Tuple[int, ...], blocks: int) -> Tuple[int, ...]:
+    """One growth rate for all blocks is that of each."""
+    return growth[:1] * blocks if len(set(growth)) == 1 else growth

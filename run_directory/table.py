@@ -1,0 +1,153 @@
+"""The table of a run, loss+perf_<platform>.txt: one row an epoch, written, read and summed up."""
+
+import glob
+import json
+import os
+import statistics
+from typing import Dict, List, Sequence
+
+from common.files import write_whole
+from sparsenet.errors import UserError
+
+STATS = "stats.json"
+
+COLUMNS = (
+    "epoch",
+    "global_step",
+    "learning_rate",
+    "train_loss",
+    "train_error",
+    "test_loss",
+    "test_error",
+    "epoch_seconds",
+    "images_per_second",
+    "inference_seconds",
+)
+
+WHOLE = ("epoch", "global_step")
+
+Row = Dict[str, float]
+
+
+def table_path(directory: str, platform: str) -> str:
+    """Path of the table of a run on `platform` (gpu, npu or cpu)."""
+    return os.path.join(directory, "loss+perf_{}.txt".format(platform))
+
+
+def find_table(directory: str) -> str:
+    """Path of the table that a run directory holds; UserError if it holds none."""
+    tables = sorted(glob.glob(os.path.join(glob.escape(directory), "loss+perf_*.txt")))
+    if not tables:
+        raise UserError("{} holds no loss+perf_*.txt".format(directory))
+    return tables[0]
+
+
+NOTES = """\
+# Losses are cross entropy per image, without weight decay; errors are fractions.
+# train_* are means over the epoch's augmented batches, while the weights move; test_* are over
+# every test image, after the epoch.
+# epoch_seconds covers the training steps alone. After a start, the first 20 steps (at most half of
+# the epoch's) are left out, in which memory and kernels are set up, and the rest is scaled to the
+# whole epoch.
+"""
+
+
+class Table:
+    """The table of a run: a row is appended after each epoch, comments stand around the rows."""
+
+    def __init__(self, path: str, title: str, rows: Sequence[Row] = ()):
+        """Start the file with `rows` that are there already, where a run is continued."""
+        self.path = path
+        self.rows = list(rows)
+        head = "# {}\n{}{}\n".format(title, NOTES, "\t".join(COLUMNS))
+        write_whole(path, head + "".join(_format(row) for row in self.rows))
+
+    def append(self, row: Row) -> None:
+        """Add a row with a value for each of COLUMNS."""
+        self.rows.append(row)
+        self._add(_format(row))
+
+    def close(self) -> None:
+        """Add the closing summary."""
+        for line in summary_lines(self.rows):
+            self._add("# {}\n".format(line))
+
+    def _add(self, text: str) -> None:
+        with open(self.path, "a", encoding="utf-8") as stream:
+            stream.write(text)
+
+
+def _format(row: Row) -> str:
+    cells = [
+        str(int(row[name])) if name in WHOLE else "{:.6g}".format(row[name]) for name in COLUMNS
+    ]
+    return "\t".join(cells) + "\n"
+
+
+def read_rows(path: str) -> List[Row]:
+    """The rows of a table; UserError if the file is no such table."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            lines = [line.rstrip("\n") for line in stream if not line.startswith("#")]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError("{} can't be read: {}".format(path, error))
+    if not lines or tuple(lines[0].split("\t")) != COLUMNS:
+        raise UserError("{} does not start with the columns {}".format(path, ", ".join(COLUMNS)))
+    rows = []
+    for line in lines[1:]:
+        cells = line.split("\t")
+        if len(cells) != len(COLUMNS):
+            continue  # a row that was being written when the machine went down
+        try:
+            rows.append({name: float(cell) for name, cell in zip(COLUMNS, cells)})
+        except ValueError as error:
+            raise UserError("{}: {!r}: {}".format(path, line, error))
+    return rows
+
+
+def steady(rows: List[Row]) -> List[Row]:
+    """The rows that timings are taken from: all but the first epoch, where there are others."""
+    return rows[1:] or rows
+
+
+def summary(rows: List[Row]) -> dict:
+    """The figures that a finished run is quoted with; errors are fractions."""
+    return {
+        "epochs": int(rows[-1]["epoch"]),
+        "test_error": rows[-1]["test_error"],
+        "test_error_median_of_last_five": statistics.median(r["test_error"] for r in rows[-5:]),
+        "test_loss": rows[-1]["test_loss"],
+        "train_loss": rows[-1]["train_loss"],
+        "train_error": rows[-1]["train_error"],
+        "images_per_second": statistics.median(r["images_per_second"] for r in steady(rows)),
+        "epoch_seconds": statistics.median(r["epoch_seconds"] for r in steady(rows)),
+        "inference_seconds": statistics.median(r["inference_seconds"] for r in steady(rows)),
+    }
+
+
+def summary_lines(rows: List[Row]) -> List[str]:
+    """The closing summary of a table, in words."""
+    if not rows:
+        return ["no epoch was finished"]
+    figures = summary(rows)
+    timed = "epoch 1 left out" if len(rows) > 1 else "of the only epoch"
+    return [
+        "after epoch {epochs}: test_error {test_error:.6g} (median of the last five "
+        "{test_error_median_of_last_five:.6g}), test_loss {test_loss:.6g}".format(**figures),
+        "medians, {}: {images_per_second:.6g} images_per_second, {epoch_seconds:.6g} "
+        "epoch_seconds, {inference_seconds:.6g} inference_seconds".format(timed, **figures),
+    ]
+
+
+def write_stats(directory: str, rows: List[Row]) -> None:
+    """Make stats.json say what the table says, as tensorpack's JSONWriter writes it.
+
+    A run that was stopped may have saved a checkpoint and not yet the epoch's statistics, and
+    JSONWriter sets a file aside that does not end just before the epoch it starts with.
+    """
+    entries = []
+    for row in rows:
+        entry = {name: row[name] for name in COLUMNS[2:]}
+        entry.update(epoch_num=int(row["epoch"]), global_step=int(row["global_step"]))
+        entries.append(entry)
+    write_whole(os.path.join(directory, STATS), json.dumps(entries))

@@ -1,0 +1,64 @@
+"""Records of this project from JSON: dacite reads, one sentence says what is wrong."""
+
+import typing
+from typing import Type, TypeVar
+
+import dacite
+from dacite.types import is_instance
+
+from sparsenet.errors import UserError, require
+
+Record = TypeVar("Record")
+
+
+def read(record_type: Type[Record], data: object) -> Record:
+    """Return the dataclass instance that JSON `data` describes; lists become tuples.
+
+    Raises UserError that names the field for a value of another type, a field that is missing and
+    one that the type lacks.
+    """
+    require(isinstance(data, dict), record_type.__name__, data, "a JSON object")
+    try:
+        return dacite.from_dict(record_type, _with_tuples(data), CONFIG)
+    except dacite.WrongTypeError as error:
+        require(False, error.field_path, error.value, _name_of(error.field_type))
+    except dacite.MissingValueError as error:
+        raise UserError("`{}` is missing".format(error.field_path))
+    except dacite.DaciteError as error:
+        raise UserError("{}".format(error))
+
+
+def check_types(record: object) -> None:
+    """Raise UserError, naming the field, where a dataclass instance holds another type."""
+    for name, hint in typing.get_type_hints(type(record)).items():
+        value = getattr(record, name)
+        require(is_instance(value, hint), name, value, _name_of(hint))
+
+
+def _name_of(hint) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
+def _with_tuples(value):
+    """Return JSON's lists as the tuples they were."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(each) for key, each in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _int(value):
+    """Refuse True and False, which Python takes for 1 and 0."""
+    if isinstance(value, bool):
+        raise dacite.WrongTypeError(int, value)
+    return value
+
+
+def _float(value):
+    """Let a whole number pass for a float, as JSON does."""
+    if isinstance(value, bool):
+        raise dacite.WrongTypeError(float, value)
+    return float(value) if isinstance(value, int) and abs(value) <= LARGEST else value
+
+
+LARGEST = 1e308  # the order of what a float holds
+CONFIG = dacite.Config(strict=True, type_hooks={int: _int, float: _float})

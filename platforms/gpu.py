@@ -69,15 +69,17 @@ def why_not_a_gpu() -> Optional[str]:
     if not has_nvidia_driver():
         return None
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        return "training on the CPU: CUDA_VISIBLE_DEVICES hides the GPUs"
+        return "on the CPU: CUDA_VISIBLE_DEVICES hides the GPUs"
     program = "import tensorflow; tensorflow.config.experimental.list_physical_devices('GPU')"
     log = errors_of(
         [sys.executable, "-c", program],
         dict(os.environ, TF_CPP_MIN_LOG_LEVEL="0", TF_CPP_VMODULE="dso_loader=1"),
     )
-    missing = sorted(set(re.findall(r"Could not load dynamic library '([^']+)'", log)))
-    reason = "TensorFlow can't load " + ", ".join(missing) if missing else "TensorFlow sees no GPU"
-    return "training on the CPU: " + reason
+    missing = list(dict.fromkeys(re.findall(r"Could not load dynamic library '([^']+)'", log)))
+    if not missing:
+        return "on the CPU: TensorFlow sees no GPU"
+    more = " and {} more".format(len(missing) - 1) if len(missing) > 1 else ""
+    return "on the CPU: TensorFlow can't load {}{}".format(missing[0], more)
 
 
 def has_nvidia_driver() -> bool:

@@ -113,7 +113,7 @@ def in_todays_words(record: dict) -> dict:
 def read_settings(directory: str) -> Settings:
     """The settings of the run that `directory` holds."""
     record = read_record(directory)
-    for field in ("recipe", "settings"):
+    for field in ("settings", "recipe"):
         if not isinstance(record.get(field), dict):
             raise UserError("{}/{} is not complete: `{}`".format(directory, RECORD, field))
     return settings_from_dict(record["settings"], recipes.from_dict(record["recipe"]))

@@ -49,7 +49,7 @@ def parser() -> Parser:
 def main() -> None:
     args, flags = parser().parse_known_args()
     if args.horovod and shutil.which("horovodrun", path=search_path()) is None:
-        raise UserError("horovodrun is not found; accepted: what requirements-horovod.txt lists")
+        raise UserError("horovodrun is not found; accepted: what requirements/horovod.txt lists")
     print("{:>7}  {:>8}  {:>10}".format("devices", "images/s", "efficiency"), flush=True)
     single = None
     for count in args.devices:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Lint and the whole test suite, on the modern stack and, where a Python 3.7 is found, on the
-# TensorFlow 1.15 stack. Further arguments go to pytest.
-# With CI=true both stacks have to run.
+# Lint, types, the import contract and the whole test suite, on the modern stack and, where a
+# Python 3.7 is found, on the TensorFlow 1.15 stack. With CI=true both stacks have to run.
+# --fast, first: without what trains. Further arguments go to pytest.
 set -euo pipefail
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -9,6 +9,12 @@ checkout=$(dirname "$scripts")
 # shellcheck source=scripts/environment.sh
 source "$scripts/environment.sh"
 cd "$checkout"
+is_fast=false
+if [ "${1:-}" = --fast ]; then
+    is_fast=true
+    shift
+    set -- -m "not trains" "$@"
+fi
 
 modern=$checkout/.venv
 legacy=$checkout/.venv-tf1
@@ -16,7 +22,7 @@ legacy=$checkout/.venv-tf1
 set_up() {
     make_environment "$1" "$2"
     install "$2" "$checkout/requirements.txt"
-    install "$2" "$checkout/requirements-dev.txt"
+    install "$2" "$checkout/requirements/dev.txt"
 }
 
 # Horovod is compiled; what needs it is tested in CI in any case, elsewhere where that works.
@@ -26,7 +32,7 @@ set_up_horovod() {
     fi
     export HOROVOD_WITH_TENSORFLOW=1 HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1
     export HOROVOD_WITHOUT_PYTORCH=1 HOROVOD_WITHOUT_MXNET=1
-    if ! install "$legacy" "$checkout/requirements-horovod.txt"; then
+    if ! install "$legacy" "$checkout/requirements/horovod.txt"; then
         echo "== horovod can't be built: what needs it is not tested"
         [ "${CI:-}" != true ]
     fi
@@ -41,25 +47,28 @@ fi
 set_up "$modern_python" "$modern"
 if [ -n "$legacy_python" ]; then
     set_up "$legacy_python" "$legacy"
-    set_up_horovod
+    $is_fast || set_up_horovod
     export SPARSENET_LEGACY_PYTHON=$legacy/bin/python
 fi
 
 # The report is looked at in a real browser; elsewhere than in CI only where one is installed.
-if [ "${CI:-}" = true ] && ! command -v chromedriver >/dev/null; then
+if [ "${CI:-}" = true ] && ! $is_fast && ! command -v chromedriver >/dev/null; then
     apt-get -qq update && apt-get -qq install -y chromium chromium-driver >/dev/null
 fi
 
-echo "== lint"
-"$modern/bin/ruff" format --check .
-"$modern/bin/ruff" check .
+echo "== lint, types, imports"
+"$modern/bin/ruff" format --check --quiet .
+"$modern/bin/ruff" check --quiet .
+"$modern/bin/mypy"
+"$modern/bin/lint-imports" | tail -n 1
 "$modern/bin/shellcheck" scripts/*.sh .ci/run
 
+# A test file stays in one process: its tests share what it has trained.
 failed=0
 run_tests() {
     echo "== tests: $("$1/bin/python" -c "from common.tf_stack import VERSION; import sys; \
 print('Python %d.%d' % sys.version_info[:2], 'with TensorFlow', VERSION)")"
-    "$1/bin/python" -m pytest "${@:2}" || failed=1
+    "$1/bin/python" -m pytest --numprocesses auto --dist loadfile "${@:2}" || failed=1
 }
 
 run_tests "$modern" "$@"

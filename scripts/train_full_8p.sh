@@ -9,7 +9,7 @@ export RANK_SIZE=${RANK_SIZE:-8}
 # shellcheck source=scripts/modelzoo.sh
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/modelzoo.sh"
 if [ "$PLATFORM" != npu ]; then
-    echo "error: PLATFORM is $PLATFORM; accepted: npu (several GPUs: see README, horovodrun)" >&2
+    echo "error: PLATFORM is $PLATFORM; accepted: npu (several GPUs: see docs/several-devices.md: horovodrun)" >&2
     exit 2
 fi
 if ! [[ $RANK_SIZE =~ ^[1-9][0-9]*$ ]]; then

@@ -1,7 +1,9 @@
 """Fixtures: the launcher as a person runs it, and small data in the official layouts."""
 
+import io
 import os
 import pickle
+import runpy
 import subprocess
 import sys
 import tarfile
@@ -26,17 +28,56 @@ collect_ignore = ["test_compare.py", "test_report.py"] if sys.version_info < (3,
 
 Result = namedtuple("Result", "code out err")
 
+# Fixtures that train: what uses them is left out by `-m "not trains"`, as what is marked.
+TRAINING_FIXTURES = {"finished_run"}
 
-def run_python(*arguments, cwd=CHECKOUT, python=sys.executable, env=None):
-    """Run a command of the checkout and return its exit code and what it printed."""
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that train by way of a fixture."""
+    for item in items:
+        if TRAINING_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.trains)
+
+
+def run_python(*arguments, cwd=CHECKOUT, python=None, env=None, alone=False):
+    """Run a command of the checkout and return its exit code and what it printed.
+
+    In this process, which has TensorFlow loaded already, unless another Python or environment is
+    asked for, or with `alone` a process of its own.
+    """
+    if not (alone or python or env or arguments[0] == "-c"):
+        return run_here(*[str(each) for each in arguments], cwd=str(cwd))
     done = subprocess.run(
-        [str(python)] + [str(a) for a in arguments],
+        [str(python or sys.executable)] + [str(a) for a in arguments],
         cwd=str(cwd),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         env=dict(CLEAN_ENVIRONMENT, **(env or {})),
     )
     return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def run_here(script, *arguments, cwd):
+    """Run a script in this process as Python would: its folder first on the path, argv, cwd."""
+    from common.tf_stack import tf
+
+    before = sys.argv, sys.path[:], os.getcwd(), sys.stdout, sys.stderr
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
+    sys.argv, sys.path[:0] = [script, *arguments], [os.path.dirname(script)]
+    sys.stdout, sys.stderr = streams
+    os.chdir(cwd)
+    try:
+        with tf.Graph().as_default():
+            runpy.run_path(script, run_name="__main__")
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+    finally:
+        sys.argv, sys.path[:], _, sys.stdout, sys.stderr = before
+        os.chdir(before[2])
+    for stream in streams:
+        stream.flush()
+    return Result(code, *(stream.buffer.getvalue().decode() for stream in streams))
 
 
 def launch(*arguments, **options):

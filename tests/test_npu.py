@@ -221,7 +221,7 @@ def test_mistakes_in_the_environment(env, word, tmp_path):
 
 def test_without_npu_bridge_it_says_what_to_install(tmp_path):
     result = run_python(CHECKOUT / "main_npu.py", *TINY, "--log_dir", tmp_path)
-    assert_refused(result, "npu_bridge", "set_env.sh", "requirements-npu.txt")
+    assert_refused(result, "npu_bridge", "set_env.sh", "requirements/npu.txt")
     assert not os.listdir(str(tmp_path))
 
 

@@ -469,12 +469,35 @@ def test_plain_lines_where_there_is_no_terminal(tmp_path):
     result = launch(*TINY, *SCHEDULE, "--log_dir", tmp_path, "--name", "run")
     assert result.code == 0 and result.err == "", result
     assert "\r" not in result.out and "\x1b" not in result.out
-    lines = result.out.splitlines()
+    opening, epochs, closing = result.out.split("\n\n")
+    lines = epochs.splitlines()
     assert [line.split()[0] for line in lines[1:4]] == ["1/3", "2/3", "3/3"]
-    assert all(len(line) <= 80 for line in lines[:4])
-    closing = result.out.split("\n\n")[1]
+    assert all(len(line) <= 80 for line in lines)
+    assert len(opening.splitlines()) < 8
+    for words in ["sparsenet-7-12", "320 training", "10 classes", "17,026 parameters",
+                  "6.6 million MACs", "cpu: ", "float32", str(tmp_path / "run")]:  # fmt: skip
+        assert words in opening
     for words in ["test error", str(tmp_path / "run"), "curves.png", "model-15"]:
         assert words in closing
+
+
+def test_a_run_says_why_it_is_not_on_a_gpu(tmp_path):
+    """With a driver, as far as anybody can tell, and a TensorFlow that sees no GPU."""
+    if tf.config.experimental.list_physical_devices("GPU"):
+        pytest.skip("there is a GPU here")
+    driver = tmp_path / "bin" / "nvidia-smi"
+    driver.parent.mkdir()
+    driver.write_text("#!/bin/sh\necho 'GPU 0: a stand-in'\n")
+    driver.chmod(0o755)
+    path = "{}:{}".format(driver.parent, os.environ["PATH"])
+    flags = TINY + ["--max_epoch", "1", "--log_dir", tmp_path]
+    result = launch(*flags, env={"PATH": path})
+    assert result.code == 0, result
+    (line,) = [line for line in result.out.splitlines() if "on the CPU: " in line]
+    assert "lib" in line and ".so" in line and len(line) <= 80
+    hidden = launch(*flags, env={"PATH": path, "CUDA_VISIBLE_DEVICES": "-1"})
+    assert "on the CPU: CUDA_VISIBLE_DEVICES hides the GPUs" in hidden.out
+    assert "on the CPU: " not in launch(*flags).out
 
 
 def test_a_progress_bar_on_a_terminal(tmp_path):

@@ -92,7 +92,7 @@ def test_horovodrun_without_horovod_is_one_sentence(tmp_path):
     env = {"HOROVOD_SIZE": "2", "PYTHONPATH": str(tmp_path)}
     result = launch(*TINY, "--log_dir", tmp_path / "runs", env=env)
     assert result.code == 2 and result.err.count("\n") == 1
-    assert "requirements-horovod.txt" in result.err
+    assert "requirements/horovod.txt" in result.err
     assert not (tmp_path / "runs").exists()
 
 

@@ -22,6 +22,7 @@ from run_directory.table import COLUMNS, Row, Table
 from sparsenet.errors import RunFailed
 from sparsenet.recipes import Recipe
 from sparsenet_model import CROSS_ENTROPY, INCORRECT
+from training.screen import show
 
 KEPT_CHECKPOINTS = 5
 SECONDS_BETWEEN_LINES = 60
@@ -186,7 +187,7 @@ class ProgressPrinter(Callback):
         self._bar = None
 
     def _before_train(self):
-        print(HEADER, flush=True)
+        show(HEADER)
         self._start = time.perf_counter()
 
     def _before_epoch(self):
@@ -211,12 +212,11 @@ class ProgressPrinter(Callback):
         done = self.local_step + 1
         elapsed = self._last_line - self._epoch_start
         left = elapsed / done * (self.trainer.steps_per_epoch - done)
-        print(
+        show(
             "epoch {}/{}: step {} of {}, {:.0f} images/s, {} left".format(
                 self.epoch_num, self.trainer.max_epoch, done, self.trainer.steps_per_epoch,
                 done * self.batch_size / elapsed, tqdm.format_interval(left),
-            ),
-            flush=True,
+            )
         )  # fmt: skip
 
     def _after_epoch(self):
@@ -231,7 +231,7 @@ class ProgressPrinter(Callback):
             of="{}/{}".format(self.epoch_num, epochs),
             left=tqdm.format_interval(left),
         )
-        print(LINE.format(**shown), flush=True)
+        show(LINE.format(**shown))
 
     def _after_train(self):
         if self._bar is not None:

@@ -1,12 +1,13 @@
 """What a run writes of itself around its epochs: run.json, the table's frame, the curves."""
 
+import contextlib
 import datetime
 import fcntl
 import logging
 import os
 import platform as host
 import sys
-from typing import Optional
+from typing import Iterator, Optional
 
 from common.tf_stack import VERSION
 
@@ -25,17 +26,17 @@ from sparsenet.errors import RunFailed, UserError
 from training.prepare import Run
 
 
-def open_records(run: Run) -> Table:
-    """Make the run directory (or go on with it) and write what is known before the first step.
-
-    Raises UserError where the directory can't be made, RunFailed where a file can't be written.
-    """
+def make_folders(run: Run) -> None:
+    """Make the run directory and what else the platform writes to; UserError where it can't be."""
     try:
         for folder in (run.directory, *run.platform.folders):
             os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise UserError("run directory {}: {}".format(run.directory, error.strerror or error))
-    lock(run.directory)
+
+
+def open_records(run: Run) -> Table:
+    """Write what is known before the first step; RunFailed where a file can't be written."""
     try:
         logger_to_file_only()
         # Any action but asking on the terminal; the directory is new or to be resumed.
@@ -52,15 +53,20 @@ def open_records(run: Run) -> Table:
         raise RunFailed("run directory {}: {}".format(run.directory, error.strerror or error))
 
 
-def lock(directory: str) -> None:
-    """Hold a run directory until this process ends; UserError if another one holds it."""
+@contextlib.contextmanager
+def locked(directory: str) -> Iterator[None]:
+    """Hold a run directory while a run lasts; UserError if another one holds it."""
     handle = os.open(directory, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError("{} is being written by another run".format(directory))
-    except OSError:
-        pass  # a file system without locks
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError("{} is being written by another run".format(directory))
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(handle)
 
 
 def close_records(run: Run, table: Table) -> None:

@@ -5,10 +5,9 @@ The launchers differ in the :class:`Platform` they give; everything else happens
 
 import contextlib
 import logging
-import os
 import shlex
 import threading
-from typing import Callable, Iterable, Iterator, Tuple
+from typing import Callable, Iterator
 
 from common.tf_stack import tf
 
@@ -16,14 +15,17 @@ from tensorpack import logger
 
 from platforms.platform import Platform
 from run_directory.checkpoints import latest_checkpoint
-from run_directory.record import CURVES
 from run_directory.settings import Settings
-from run_directory.table import Table
-from run_directory.table import summary as summary_of
-from sparsenet.costs import macs, parameters
 from sparsenet.errors import RunFailed
 from training.prepare import Run, prepare
-from training.records import close_records, logger_to_file_only, open_records
+from training.records import (
+    close_records,
+    locked,
+    logger_to_file_only,
+    make_folders,
+    open_records,
+)
+from training.screen import print_start, print_summary, show
 from training.trainer import run_epochs
 
 
@@ -33,15 +35,17 @@ def train(settings: Settings, choose_platform: Callable[[Settings], Platform]) -
     workers = run.platform.workers
     if run.first_epoch > run.recipe.epochs:
         if workers.is_chief:
-            print("{}: all {} epochs are done".format(run.directory, run.recipe.epochs))
+            show("{}: all {} epochs are done".format(run.directory, run.recipe.epochs))
         return
     if workers.barrier is not None:
         wait_for_all(run.platform)
     with background_errors_to_log():
-        if workers.is_chief:
-            train_as_chief(run)
-        else:
+        if not workers.is_chief:
             train_as_worker(run)
+            return
+        make_folders(run)
+        with locked(run.directory):
+            train_as_chief(run)
 
 
 def wait_for_all(platform: Platform) -> None:
@@ -76,7 +80,7 @@ def train_as_chief(run: Run) -> None:
         run_epochs(run, table)
     except KeyboardInterrupt:
         if latest_checkpoint(run.directory):
-            print("\ncontinue with: --resume {}".format(shlex.quote(run.directory)))
+            show("\ncontinue with: --resume {}".format(shlex.quote(run.directory)))
         close_records(run, table)
         raise
     except (RunFailed, tf.errors.OpError, OSError) as error:
@@ -107,91 +111,3 @@ def reason_of(error: Exception) -> str:
     where, _, what = text.partition("\nNode: ")
     lines = what.split("\n")[1:] if what else where.split("\n")
     return " ".join((lines[0] if lines else text).split())
-
-
-# On the terminal -------------------------------------------------------------------------------
-
-
-def print_start(run: Run) -> None:
-    """Print what the run is, before its first epoch."""
-    recipe, data, platform = run.recipe, run.data, run.platform
-    epochs = "{} epochs".format(recipe.epochs)
-    if run.first_epoch > 1:
-        epochs = "epochs {} to {}".format(run.first_epoch, recipe.epochs)
-    print_fields(
-        [
-            (
-                "recipe",
-                "{}: {}, batch size {}, seed {}".format(
-                    recipe.name, epochs, recipe.batch_size, run.settings.seed
-                ),
-            ),
-            (
-                "data",
-                "{}{}: {:,} training and {:,} test images, {:,} classes".format(
-                    recipe.dataset, " (random images)" if run.settings.fake else "",
-                    len(data.train.labels), len(data.test.labels), recipe.config.classes,
-                ),
-            ),
-            (
-                "network",
-                "{:,} parameters, {:,.1f} million MACs an image".format(
-                    parameters(recipe.config), macs(recipe.config) / 1e6
-                ),
-            ),
-            ("device", "{}: {}".format(platform.name, devices_text(platform))),
-            *([("", platform.remark)] if platform.remark else []),
-            ("precision", platform.precision),
-            ("run directory", run.directory),
-        ]
-    )  # fmt: skip
-    print()
-
-
-def devices_text(platform: Platform) -> str:
-    """Return the names of the devices, each with how many there are of it over all workers."""
-    counts = {}  # type: dict
-    for device in platform.devices:
-        counts[device] = counts.get(device, 0) + platform.workers.world_size
-    return "; ".join(
-        name if count == 1 else "{} x {}".format(count, name) for name, count in counts.items()
-    )
-
-
-def print_fields(fields: Iterable[Tuple[str, object]]) -> None:
-    """Print names and values in two columns."""
-    for name, value in fields:
-        print("{:<16} {}".format(name, value).rstrip(), flush=True)
-
-
-def print_summary(run: Run, table: Table) -> None:
-    """Print how the run ended."""
-    figures = summary_of(table.rows)
-    images = len(run.data.test.labels)
-    print()
-    print_fields(
-        [
-            (
-                "test error",
-                "{:.2f} % ({} of {} images), after epoch {}".format(
-                    100 * figures["test_error"],
-                    round(figures["test_error"] * images),
-                    images,
-                    figures["epochs"],
-                ),
-            ),
-            (
-                "",
-                "{:.2f} % median of the last five epochs".format(
-                    100 * figures["test_error_median_of_last_five"]
-                ),
-            ),
-            (
-                "speed",
-                "{:.0f} images/s on {}".format(figures["images_per_second"], run.platform.name),
-            ),
-            ("run directory", run.directory),
-            ("curves", os.path.join(run.directory, CURVES)),
-            ("last checkpoint", latest_checkpoint(run.directory)),
-        ]
-    )

@@ -1,0 +1,109 @@
+"""What a person sees of a run on the terminal: what it is, and how it ended."""
+
+import os
+import sys
+import textwrap
+from typing import Iterable, Tuple
+
+from platforms.platform import Platform
+from run_directory.checkpoints import latest_checkpoint
+from run_directory.record import CURVES
+from run_directory.table import Table, summary
+from sparsenet.costs import macs, parameters
+from training.prepare import Run
+
+
+def show(text: str) -> None:
+    """Print text at once; where nobody reads any more (`| head`), say nothing from then on."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def print_start(run: Run) -> None:
+    """Print what the run is, before its first epoch."""
+    recipe, data, platform = run.recipe, run.data, run.platform
+    epochs = "{} epoch{}".format(recipe.epochs, "" if recipe.epochs == 1 else "s")
+    if run.first_epoch > 1:
+        epochs = "epochs {} to {}".format(run.first_epoch, recipe.epochs)
+    print_fields(
+        [
+            (
+                "recipe",
+                "{}: {}, batch {}, seed {}".format(
+                    recipe.name, epochs, recipe.batch_size, run.settings.seed
+                ),
+            ),
+            (
+                "data",
+                "{}{}: {:,} training and {:,} test images, {:,} classes".format(
+                    recipe.dataset, " (random images)" if run.settings.fake else "",
+                    len(data.train.labels), len(data.test.labels), recipe.config.classes,
+                ),
+            ),
+            (
+                "network",
+                "{:,} parameters, {:,.1f} million MACs an image".format(
+                    parameters(recipe.config), macs(recipe.config) / 1e6
+                ),
+            ),
+            ("device", "{}: {}".format(platform.name, devices_text(platform))),
+            *([("", platform.remark)] if platform.remark else []),
+            ("precision", platform.precision),
+            ("run directory", run.directory),
+        ]
+    )  # fmt: skip
+    show("")
+
+
+def devices_text(platform: Platform) -> str:
+    """Return the names of the devices, each with how many there are of it over all workers."""
+    counts = {}  # type: Dict[str, int]
+    for device in platform.devices:
+        counts[device] = counts.get(device, 0) + platform.workers.world_size
+    return "; ".join(
+        name if count == 1 else "{} x {}".format(count, name) for name, count in counts.items()
+    )
+
+
+def print_fields(fields: Iterable[Tuple[str, object]]) -> None:
+    """Print names and values in two columns."""
+    for name, value in fields:
+        line = "{:<16} {}".format(name, value)
+        if os.sep not in line:  # a path stays in one piece
+            line = textwrap.fill(line, 80, subsequent_indent=" " * 17, break_on_hyphens=False)
+        show(line)
+
+
+def print_summary(run: Run, table: Table) -> None:
+    """Print how the run ended."""
+    figures = summary(table.rows)
+    images = len(run.data.test.labels)
+    show("")
+    print_fields(
+        [
+            (
+                "test error",
+                "{:.2f} % ({} of {} images), after epoch {}".format(
+                    100 * figures["test_error"],
+                    round(figures["test_error"] * images),
+                    images,
+                    figures["epochs"],
+                ),
+            ),
+            (
+                "",
+                "{:.2f} % median of the last five epochs".format(
+                    100 * figures["test_error_median_of_last_five"]
+                ),
+            ),
+            (
+                "speed",
+                "{:.0f} images/s on {}".format(figures["images_per_second"], run.platform.name),
+            ),
+            ("run directory", run.directory),
+            ("curves", os.path.join(run.directory, CURVES)),
+            ("last checkpoint", latest_checkpoint(run.directory)),
+        ]
+    )

@@ -19,7 +19,7 @@ import tarfile
 import time
 import zlib
 from collections import namedtuple
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -66,10 +66,11 @@ class Augmentation(NamedTuple):
 class Dataset:
     """A training and a test set of small images, and what a run needs of them.
 
-    mirror: whether a mirrored image still shows its label. imagenet_data has another kind.
+    train, test: each an ImageSet; in imagenet_data's kind of data set, ImageFiles
+    mirror:      whether a mirrored image still shows its label
     """
 
-    def __init__(self, name: str, train: ImageSet, test: ImageSet, mirror: bool):
+    def __init__(self, name: str, train: Any, test: Any, mirror: bool):
         self.name = name
         self.train = train
         self.test = test
@@ -233,7 +234,8 @@ def _archive_reader(path: str, layout: Layout) -> ReadFile:
                 if member.isfile() and file in wanted:
                     contents[file] = archive.extractfile(member).read()
             # To the end: only there does a compressed stream tell whether it was damaged.
-            while archive.fileobj.read(1 << 20):
+            stream: Any = archive.fileobj
+            while stream.read(1 << 20):
                 pass
     except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError) as error:
         raise UserError("{} can't be unpacked: {}".format(path, error or type(error).__name__))
@@ -305,8 +307,7 @@ def _read_python(content: bytes, file: str, classes: int) -> ImageSet:
     """The official python layout: a pickled dictionary with `data` and `labels`."""
     try:
         # Any exception: a damaged pickle may raise nearly every built-in one.
-        batch = safe_pickle.loads(content)
-        batch = {_text(key): value for key, value in batch.items()}
+        batch = {_text(key): value for key, value in dict(safe_pickle.loads(content)).items()}
         labels = safe_pickle.as_array(batch["fine_labels" if classes == 100 else "labels"])
         planes = safe_pickle.as_array(batch["data"])
     except Exception as error:
@@ -466,8 +467,8 @@ def normalization_constants(data: Dataset, normalize: str) -> dict:
     and 255.
     """
     if normalize == "channel":
-        mean, std = channel_statistics(data.train.images)
-        return {"mean": mean, "std": std}
+        means, stds = channel_statistics(data.train.images)
+        return {"mean": means, "std": stds}
     if normalize == "unit":
         return {"mean": [0.0, 0.0, 0.0], "std": 255.0}
     if normalize == "pixel_mean":

@@ -124,7 +124,7 @@ class ImageFolder(Dataset):
 
 def map_ahead(pool, function: Callable, items: Iterable, ahead: int) -> Iterator[tuple]:
     """(item, function(item)) in order, computed in the pool's threads up to `ahead` items early."""
-    waiting = collections.deque()
+    waiting: collections.deque = collections.deque()
     for item in items:
         waiting.append((item, pool.submit(function, item)))
         if len(waiting) > ahead:

@@ -12,9 +12,10 @@ from training.command_line import parse_npu
 
 
 def main():
-    settings, npu_settings = parse_npu(sys.argv[1:])
-    if settings is None:
+    parsed = parse_npu(sys.argv[1:])
+    if parsed is None:
         return
+    settings, npu_settings = parsed
     from platforms import npu  # TensorFlow takes seconds to start: mistakes are reported before
 
     if npu_settings.dry_run:

@@ -5,7 +5,7 @@ interface: `conv0`, `block1/layer0/bn1`, ..., `transition1/conv1`, `bn_last`, `l
 names in checkpoints, and those of sparsenet_config.variable_shapes.
 """
 
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 from common.tf_stack import tf
 
@@ -194,7 +194,7 @@ class Aggregation:
 
     def __init__(self, config: SparseNetConfig):
         self.combine = config.combine
-        self.outputs = []  # type: List[tf.Tensor]
+        self.outputs: List[tf.Tensor] = []
         self.total = None  # of all outputs, what dense + sum reads: added up as it grows
 
     def append(self, output: tf.Tensor) -> None:
@@ -203,7 +203,7 @@ class Aggregation:
             self.total = output if self.total is None else self.total + output
         self.outputs.append(output)
 
-    def read(self, slices: List[Slice]) -> tf.Tensor:
+    def read(self, slices: Sequence[Slice]) -> tf.Tensor:
         """What a layer reads: [N, H, W, C] each -> [N, H, W, sum of C, or C with `sum`]."""
         if self.combine == "sum" and len(slices) == len(self.outputs):
             return self.total
@@ -218,9 +218,9 @@ class Aggregation:
         return output if whole else output[..., s.start : s.stop]
 
 
-def transition(x: tf.Tensor, plan: Block, config: SparseNetConfig, dropout: Dropout) -> tf.Tensor:
-    """Between two blocks: [N, H, W, C] -> [N, H/2, W/2, transition width]."""
-    x = convolution("conv1", bn_relu("bn1", x), plan.transition, 1)
+def transition(x: tf.Tensor, channels: int, config: SparseNetConfig, dropout: Dropout) -> tf.Tensor:
+    """Lead from a block to the next: [N, H, W, C] -> [N, H/2, W/2, channels]."""
+    x = convolution("conv1", bn_relu("bn1", x), channels, 1)
     if config.transition_relu:
         x = tf.nn.relu(x)
     return AvgPooling("pool", dropout(x), 2)
@@ -247,7 +247,7 @@ def network(x: tf.Tensor, config: SparseNetConfig, dropout: Dropout) -> tf.Tenso
                 x = run_block(x, plan, config, dropout)
             if plan.transition is not None:
                 with tf.variable_scope("transition{}".format(index)):
-                    x = transition(x, plan, config, dropout)
+                    x = transition(x, plan.transition, config, dropout)
         return head(x, config)
 
 

@@ -11,13 +11,9 @@ from sparsenet.errors import UserError
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, and whose flags take `-` for `_`."""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(
-            *args,
-            allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            **kwargs,
-        )
+    def __init__(self, **options):
+        options.update(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+        super().__init__(**options)
 
     def parse_known_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else args

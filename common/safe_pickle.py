@@ -30,7 +30,7 @@ class _PickledDtype:
 class _PickledArray:
     """Stands in for numpy.ndarray while it is unpickled; `array` is what came of it."""
 
-    array = None
+    array = np.empty(0)
 
     def __setstate__(self, state):
         _, shape, dtype, is_fortran, content = state
@@ -72,7 +72,7 @@ class _NumbersUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError("it asks for {}.{}, which is not data".format(module, name))
 
 
-def loads(content: bytes) -> object:
+def loads(content: bytes):
     """Return what a pickle holds: plain containers, text and numbers; arrays for :func:`as_array`.
 
     Raises whatever a damaged pickle makes the unpickler raise: nearly any built-in exception.

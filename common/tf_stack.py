@@ -61,7 +61,7 @@ VERSION = tensorflow.__version__
 logging.raiseExceptions = False
 
 
-def session_config() -> tf.ConfigProto:
+def session_config() -> tensorflow.compat.v1.ConfigProto:
     """What all sessions here start from.
 
     Soft placement: tensorpack's test tower asks for a GPU. Without remapping, which an NPU needs

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from typing import Dict, Iterable, Sequence, Tuple
+from typing import Any, Dict, Iterable, Sequence, Tuple
 
 from common.tf_stack import VERSION, tf
 
@@ -90,7 +90,8 @@ def save(path: str, arrays: Arrays, network: TrainedNetwork, batch: Sequence[np.
         "tensorflow": VERSION,
     }
     with written_whole(path, "wb") as stream:
-        np.savez(stream, **{ABOUT: np.array(json.dumps(about))}, **arrays)
+        named: Dict[str, Any] = dict({ABOUT: np.array(json.dumps(about))}, **arrays)
+        np.savez(stream, **named)
 
 
 def _digest(arrays: Iterable[np.ndarray]) -> str:

@@ -1,7 +1,7 @@
 """A trained network as the scripts are given it: a run directory, or a checkpoint and flags."""
 
 import os
-from typing import Dict, NamedTuple
+from typing import Any, Dict, NamedTuple
 
 from common.cli import Parser
 from common.flags import add_data_flags, add_network_flags, recipe_from
@@ -24,7 +24,7 @@ class TrainedNetwork(NamedTuple):
     recipe: Recipe
     prefix: str
     weights: Dict
-    data: object
+    data: Any
     preprocessing: dict
 
 

@@ -18,11 +18,12 @@ from sparsenet.errors import UserError
 def platform(settings: Settings) -> Platform:
     """The GPUs asked for, the first one if none was, or the CPU if there is none."""
     present = len(tf.config.experimental.list_physical_devices("GPU"))
-    absent = [i for i in settings.gpus or () if i >= present]
+    asked = settings.gpus or ()
+    absent = [i for i in asked if i >= present]
     if absent:
         raise UserError(
             "--gpu {}: device {} is absent; accepted: {}".format(
-                ",".join(map(str, settings.gpus)),
+                ",".join(map(str, asked)),
                 absent[0],
                 "0 to {}".format(present - 1) if present else "nothing, there is no GPU here",
             )

@@ -8,7 +8,7 @@ would rebind `tf`, `os` and more.
 import importlib
 import os
 import re
-from typing import Dict
+from typing import Dict, Optional
 
 from common.tf_stack import session_config, tf
 
@@ -37,7 +37,7 @@ def platform(npu: NpuSettings) -> Platform:
         ["Ascend NPU, device {}".format(device)],
         npu_session_config(options),
         wrap_optimizer=lambda optimizer: wrap(optimizer, npu.loss_scale, world_size, bridge),
-        precision=options["precision_mode"],
+        precision=str(options["precision_mode"]),
         options=dict(options, loss_scale=npu.loss_scale and npu.loss_scale._asdict()),
         workers=npu_workers(rank, world_size, bridge),
         folders=npu.folders,
@@ -84,14 +84,15 @@ def npu_session_config(options: Dict[str, Value]) -> tf.ConfigProto:
     for key, value in sorted(options.items()):
         # The type has to be the option's: another one is taken without a word, and not read.
         field = OPTIONS[key].field
-        setattr(optimizer.parameter_map[key], field, value.encode() if field == "s" else value)
+        typed = str(value).encode() if field == "s" else value
+        setattr(optimizer.parameter_map[key], field, typed)
     return config
 
 
 # The optimizer ---------------------------------------------------------------------------------
 
 
-def wrap(optimizer, scale: LossScale, world_size: int, bridge):
+def wrap(optimizer, scale: Optional[LossScale], world_size: int, bridge):
     """The optimizer with the NPU's loss scaling and, for several devices, its all-reduce."""
     if world_size > 1:
         optimizer = bridge.NPUDistributedOptimizer(optimizer)

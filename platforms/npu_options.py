@@ -93,7 +93,8 @@ OPTIONS: Dict[str, Option] = {
 }
 
 
-ALWAYS = {"use_off_line": True, "mix_compile_mode": False}  # compute on the NPU, all of it
+# Compute on the NPU, all of it.
+ALWAYS: Dict[str, Value] = {"use_off_line": True, "mix_compile_mode": False}
 
 
 class LossScale(NamedTuple):
@@ -211,7 +212,7 @@ def add_flags(parser) -> List[str]:
 
 
 Start = Tuple[Dict[str, Value], Optional[LossScale]]  # options and loss scale to begin with
-NEW_RUN = (ALWAYS, BY_PRECISION)
+NEW_RUN: Start = (ALWAYS, BY_PRECISION)
 
 
 def recorded(directory: str) -> Start:
@@ -263,10 +264,10 @@ def complete_dumps(options: Dict[str, Value], root: str) -> List[str]:
     ]:
         if options.get(switch):
             options.setdefault(mode, "all")
-            folders.append(options.setdefault("dump_path", os.path.join(root, name)))
+            folders.append(str(options.setdefault("dump_path", os.path.join(root, name))))
     if options.get("profiling_mode"):
         choice = {"output": os.path.join(root, "profiling"), "training_trace": "on"}
         choice["task_trace"] = "on"
-        choice = json.loads(options.setdefault("profiling_options", json.dumps(choice)))
+        choice = json.loads(str(options.setdefault("profiling_options", json.dumps(choice))))
         folders += [choice["output"]] if isinstance(choice.get("output"), str) else []
     return folders

@@ -42,7 +42,7 @@ class Settings:
 
 def settings_to_dict(settings: Settings) -> dict:
     """Settings as plain data, without the recipe, which has a place of its own."""
-    data = dataclasses.asdict(dataclasses.replace(settings, recipe=None))
+    data = dataclasses.asdict(settings)
     del data["recipe"]
     return data
 

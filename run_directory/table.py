@@ -139,7 +139,7 @@ def summary_lines(rows: List[Row]) -> List[str]:
     ]
 
 
-def write_stats(directory: str, rows: List[Row]) -> None:
+def write_stats(directory: str, rows: Sequence[Row]) -> None:
     """Make stats.json say what the table says, as tensorpack's JSONWriter writes it.
 
     A run that was stopped may have saved a checkpoint and not yet the epoch's statistics, and

@@ -1,7 +1,7 @@
 """Labels of the points of a picture, placed so that none covers a point or another label."""
 
 import math
-from typing import List, NamedTuple, Sequence
+from typing import Any, List, NamedTuple, Sequence
 
 ANGLES = (0, 180, 90, 270, 30, 150, 210, 330, 60, 120, 240, 300)  # degrees; beside a point is best
 # In 1/72 inch, from point to label:
@@ -22,8 +22,8 @@ class Label(NamedTuple):
 class Place(NamedTuple):
     """Where a label may stand: its box, and the line to its point; in pixels."""
 
-    box: object
-    line: object
+    box: Any
+    line: Any
     distance: int
 
 
@@ -40,7 +40,7 @@ def place_labels(axes, labels: Sequence[Label], size: float) -> None:
     points = axes.transData.transform([(label.x, label.y) for label in labels])
     markers = [Bbox([point - MARKER * unit, point + MARKER * unit]) for point in points]
     frame, boxes = axes.get_window_extent(renderer), list(markers)
-    lines = []
+    lines: List[Any] = []
     for label, point, marker in zip(labels, points, markers):
         text = axes.annotate(
             label.text, (label.x, label.y), xytext=(0, 0), textcoords="offset points",

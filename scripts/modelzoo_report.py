@@ -7,7 +7,7 @@ import _checkout  # noqa: F401, I001
 import os
 import platform
 import sys
-from typing import Dict, List
+from typing import Any, Dict, List
 
 from common.cli import Parser, int_at_least
 from sparsenet.errors import UserError, exit_code_of
@@ -55,7 +55,7 @@ def main() -> None:
     )
 
 
-def figures(record: dict, rows: List[Row], case: str, seconds: int) -> Dict[str, object]:
+def figures(record: dict, rows: List[Row], case: str, seconds: int) -> Dict[str, Any]:
     """What ${CaseName}.log holds, in its order.
 
     ActualFPS in images/s over all devices and TrainingTime in seconds a step leave out what a

@@ -77,7 +77,8 @@ class GradientPaths(NamedTuple):
 
 def gradient_paths(config: SparseNetConfig) -> GradientPaths:
     """Longest and mean over the blocks' pairs (earlier, later) of outputs y_0 ... y_N."""
-    steps, unread = [], 0
+    steps: List[int] = []
+    unread = 0
     for block in blocks(config):
         sources = _sources(block)
         count = len(block.layers)
@@ -97,14 +98,14 @@ def _sources(block: Block) -> List[FrozenSet[int]]:
 
 def _distances(sources: List[FrozenSet[int]], start: int) -> List[Optional[int]]:
     """Fewest steps from output `start` to each output, the last being what is handed on."""
-    distances = [None] * (len(sources) + 1)  # type: List[Optional[int]]
+    distances: List[Optional[int]] = [None] * (len(sources) + 1)
     distances[start] = 0
     for reader in range(start + 1, len(distances)):
         read = sources[reader - 1]
         if start in read:
             distances[reader] = 1
             continue
-        reached = [distances[i] for i in read if distances[i] is not None]
+        reached = [distance for distance in (distances[i] for i in read) if distance is not None]
         if reached:
             distances[reader] = 1 + min(reached)
     return distances

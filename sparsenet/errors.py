@@ -25,8 +25,13 @@ class RunFailed(Exception):
 def require(condition: bool, field: str, value: object, accepted: str) -> None:
     """Raise UserError about the value of a field unless `condition` holds."""
     if not condition:
-        shown = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else value
-        raise UserError("`{}` is {}; accepted: {}".format(field, shown, accepted))
+        raise UserError(wrong_value(field, value, accepted))
+
+
+def wrong_value(field: str, value: object, accepted: str) -> str:
+    """Return the sentence about a field whose value is not accepted."""
+    shown = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else value
+    return "`{}` is {}; accepted: {}".format(field, shown, accepted)
 
 
 def exit_code_of(command: Callable[[], Optional[int]]) -> int:

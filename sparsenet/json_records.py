@@ -6,7 +6,7 @@ from typing import Type, TypeVar
 import dacite
 from dacite.types import is_instance
 
-from sparsenet.errors import UserError, require
+from sparsenet.errors import UserError, require, wrong_value
 
 Record = TypeVar("Record")
 
@@ -21,7 +21,7 @@ def read(record_type: Type[Record], data: object) -> Record:
     try:
         return dacite.from_dict(record_type, _with_tuples(data), CONFIG)
     except dacite.WrongTypeError as error:
-        require(False, error.field_path, error.value, _name_of(error.field_type))
+        raise UserError(wrong_value(str(error.field_path), error.value, _name_of(error.field_type)))
     except dacite.MissingValueError as error:
         raise UserError("`{}` is missing".format(error.field_path))
     except dacite.DaciteError as error:

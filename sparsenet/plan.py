@@ -238,7 +238,7 @@ def variable_shapes(config: SparseNetConfig, trainable_only: bool = False) -> Di
     `mean/EMA` and `variance/EMA` are the moving statistics of batch normalisation, which are
     not trained.
     """
-    shapes = OrderedDict()  # type: Dict[str, tuple]
+    shapes: Dict[str, tuple] = OrderedDict()
     for op in operations(config):
         if isinstance(op, Convolution):
             shapes[op.scope + "/W"] = (op.kernel, op.kernel, op.in_channels, op.out_channels)

@@ -5,6 +5,7 @@ import math
 import os
 import sys
 import time
+from typing import Any, Callable
 
 from common.tf_stack import tf
 
@@ -184,7 +185,7 @@ class ProgressPrinter(Callback):
     def __init__(self, table: Table, batch_size: int):
         self.table = table
         self.batch_size = batch_size
-        self._bar = None
+        self._bar: Any = None
 
     def _before_train(self):
         show(HEADER)
@@ -283,11 +284,11 @@ class BroadcastVariables(Callback):
 
     _chief_only = False
 
-    def __init__(self, workers: Workers):
-        self._workers = workers
+    def __init__(self, make_broadcast: Callable[[], tf.Operation]):
+        self._make_broadcast = make_broadcast
 
     def _setup_graph(self):
-        self._broadcast = self._workers.broadcast()
+        self._broadcast = self._make_broadcast()
 
     def _before_train(self):
         self._broadcast.run()

@@ -27,8 +27,8 @@ def parse(argv: Sequence[str]) -> Optional[Settings]:
     return settings_from(training_parser().parse_args(argv))
 
 
-def parse_npu(argv: Sequence[str]) -> Tuple[Optional[Settings], Optional[NpuSettings]]:
-    """Return the settings of the run, None where none is asked for, and those of the NPU."""
+def parse_npu(argv: Sequence[str]) -> Optional[Tuple[Settings, NpuSettings]]:
+    """Return the settings of a run and of the NPU; None where flags asked for the recipes only."""
     parser = training_parser()
     names = npu_options.add_flags(parser)
     args = parser.parse_args(argv)
@@ -41,7 +41,7 @@ def parse_npu(argv: Sequence[str]) -> Tuple[Optional[Settings], Optional[NpuSett
         )
     settings = settings_from(args)
     if settings is None:
-        return None, None
+        return None
     start = npu_options.NEW_RUN
     if settings.resume is not None:
         start = npu_options.recorded(settings.resume)

@@ -38,7 +38,7 @@ def train(settings: Settings, choose_platform: Callable[[Settings], Platform]) -
             show("{}: all {} epochs are done".format(run.directory, run.recipe.epochs))
         return
     if workers.barrier is not None:
-        wait_for_all(run.platform)
+        wait_for_all(workers.barrier, run.platform)
     with background_errors_to_log():
         if not workers.is_chief:
             train_as_worker(run)
@@ -48,10 +48,10 @@ def train(settings: Settings, choose_platform: Callable[[Settings], Platform]) -
             train_as_chief(run)
 
 
-def wait_for_all(platform: Platform) -> None:
+def wait_for_all(barrier: Callable, platform: Platform) -> None:
     """Return when every worker has found its data and all it needs: nothing is written before."""
     try:
-        platform.workers.barrier(platform.session_config)
+        barrier(platform.session_config)
     except tf.errors.OpError as error:
         raise RunFailed("another worker can't start: {}".format(reason_of(error)))
 
@@ -63,13 +63,14 @@ def background_errors_to_log() -> Iterator[None]:
     TensorBoard's writer is a thread: on a full disk its traceback would bury the sentence that
     ends the run. tensorpack has calls `logger.error("...", value)` with no place for the value.
     """
-    before = getattr(threading, "excepthook", None), logging.raiseExceptions
-    threading.excepthook = lambda failed: logger.error("thread: %r", failed.exc_value)
-    logging.raiseExceptions = False
-    try:
+    with contextlib.ExitStack() as stack:
+        for module, name, value in [
+            (threading, "excepthook", lambda failed: logger.error("thread: %r", failed.exc_value)),
+            (logging, "raiseExceptions", False),
+        ]:
+            stack.callback(setattr, module, name, getattr(module, name, None))
+            setattr(module, name, value)
         yield
-    finally:
-        threading.excepthook, logging.raiseExceptions = before
 
 
 def train_as_chief(run: Run) -> None:

@@ -3,7 +3,7 @@
 import os
 import sys
 import textwrap
-from typing import Iterable, Tuple
+from typing import Dict, Iterable, Tuple
 
 from platforms.platform import Platform
 from run_directory.checkpoints import latest_checkpoint
@@ -59,7 +59,7 @@ def print_start(run: Run) -> None:
 
 def devices_text(platform: Platform) -> str:
     """Return the names of the devices, each with how many there are of it over all workers."""
-    counts = {}  # type: Dict[str, int]
+    counts: Dict[str, int] = {}
     for device in platform.devices:
         counts[device] = counts.get(device, 0) + platform.workers.world_size
     return "; ".join(

@@ -67,15 +67,11 @@ def make_model(run: Run) -> SparseNet:
 
 
 def make_callbacks(run: Run, table: Optional[Table]) -> list:
-    """What happens around the steps; a callback comes after those whose results it uses.
-
-    tensorpack leaves out those that only the first worker needs where it is another one.
-    """
+    """Return what happens around the steps; a callback comes after those whose results it uses."""
     recipe, workers = run.recipe, run.platform.workers
     meter = TrainingMeter(workers)
-    test_set = TestSetEvaluator(run.data, run.device_batch_size)
-    return [
-        *([BroadcastVariables(workers)] if workers.broadcast is not None else []),
+    callbacks = [
+        *([BroadcastVariables(workers.broadcast)] if workers.broadcast is not None else []),
         RunUpdateOps(),
         # Asked at the end of epoch e for the rate of e + 1, and once before the first.
         HyperParamSetterWithFunc(
@@ -83,6 +79,11 @@ def make_callbacks(run: Run, table: Optional[Table]) -> list:
         ),
         meter,
         *([AverageStatistics(workers)] if workers.world_size > 1 else []),
+    ]
+    if table is None:
+        return callbacks
+    test_set = TestSetEvaluator(run.data, run.device_batch_size)
+    return callbacks + [
         test_set,
         EpochReport(meter, test_set, table, recipe),
         Checkpoints(run.directory, is_new_run=run.checkpoint is None),

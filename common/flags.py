@@ -7,7 +7,8 @@ from common.cli import Parser, compression, fraction, int_at_least, ints_at_leas
 from sparsenet import recipes
 from sparsenet.config import ATTENTIONS, COMBINES, FETCHES, HEADS
 from sparsenet.errors import UserError
-from sparsenet.recipes import CLASSES, DEFAULT_RECIPE, NORMALIZATIONS, RECIPES, Recipe
+from sparsenet.published import DEFAULT_RECIPE, RECIPES, network_name
+from sparsenet.recipes import CLASSES, NORMALIZATIONS, Recipe
 
 
 def data_parser(description: str) -> Parser:
@@ -108,7 +109,7 @@ def recipe_from(args) -> Recipe:
     recipe = dataclasses.replace(recipe, **_given(changes))
     config = _config_from(args, recipe)
     if config != dataclasses.replace(recipe.config, classes=config.classes):
-        recipe = dataclasses.replace(recipe, name=recipes.network_name(recipe, config))
+        recipe = dataclasses.replace(recipe, name=network_name(recipe, config))
     recipe = dataclasses.replace(recipe, config=config)
     recipes.check(recipe)
     return recipe

@@ -98,15 +98,20 @@ RENAMED = {
     },
     "preprocessing": {"border": "pad_value"},
 }
+# What records of recipes held beside them: it says nothing of the run.
+RETIRED = ("family", "published")
 
 
 def in_todays_words(record: dict) -> dict:
-    """Return a record with the names that its fields have in this version."""
+    """Return a record with the fields of this version, and the names that they have in it."""
     for section, names in RENAMED.items():
         fields = record.get(section) if section else record
         if isinstance(fields, dict):
             for old in set(names) & set(fields):
                 fields[names[old]] = fields.pop(old)
+    if isinstance(record.get("recipe"), dict):
+        for field in RETIRED:
+            record["recipe"].pop(field, None)
     return record
 
 

@@ -19,7 +19,8 @@ from run_directory.curves import plot_curves
 from sparsenet.errors import UserError, exit_code_of
 from label_placement import Label, place_labels
 from sparsenet.costs import skip_connections, gradient_paths, parameters
-from sparsenet.recipes import CLASSES, QUOTED, RECIPES, Published, Recipe
+from sparsenet.published import PUBLISHED, QUOTED, RECIPES, Published
+from sparsenet.recipes import CLASSES, Recipe
 from run_directory.table import find_table, read_rows
 from run_directory.record import read_record
 from sparsenet.config import SparseNetConfig
@@ -178,7 +179,7 @@ def points_by_family(data: str, dataset: str):
             Point(parameters_on(recipe, dataset), error, label_of(recipe.name[len(start) :], kind))
             for recipe in RECIPES.values()
             if recipe.name.startswith(start)
-            for kind, error in errors_on(data, recipe.published)
+            for kind, error in errors_on(data, PUBLISHED[recipe.name])
         ]
         families.append((title, color, points))
     quoted = [
@@ -191,8 +192,7 @@ def points_by_family(data: str, dataset: str):
 
 def errors_on(data: str, published: Published):
     """(kind, error) of the published errors on some data; `c10+ later` is of kind `later`."""
-    parts = [(of.partition(" "), error) for of, error in published.errors]
-    return [(kind, error) for (start, _, kind), error in parts if start == data]
+    return [(error.kind, error.percent) for error in published.errors if error.data == data]
 
 
 def label_of(name: str, kind: str) -> str:

@@ -2,7 +2,7 @@ import pytest
 from conftest import CHECKOUT, assert_refused, launch
 
 from sparsenet.errors import UserError
-from sparsenet.recipes import RECIPES
+from sparsenet.published import RECIPES
 from training.command_line import parse
 
 ORIGINAL = (

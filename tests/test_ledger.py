@@ -21,13 +21,14 @@ def test_every_row_that_should_match_does():
 
 
 def test_check_fails_when_a_row_differs(tmp_path):
-    """With one count of the recipes changed by one."""
+    """With one published count changed by one."""
     program = (
         "import sys; sys.path[:0] = [{!r}, {!r}]; import dataclasses, ledger\n"
-        "from sparsenet import errors, recipes\n"
-        "row = recipes.RECIPES['sparsenet-40-24']\n"
-        "wrong = dataclasses.replace(row.published, counted=757253)\n"
-        "recipes.RECIPES['sparsenet-40-24'] = dataclasses.replace(row, published=wrong)\n"
+        "from sparsenet import errors\n"
+        "from sparsenet.published import PUBLISHED\n"
+        "right = PUBLISHED['sparsenet-40-24']\n"
+        "wrong = dataclasses.replace(right, exact_parameters=757253)\n"
+        "PUBLISHED['sparsenet-40-24'] = wrong\n"
         "sys.argv = ['ledger.py', '--check']; sys.exit(errors.exit_code_of(ledger.main))"
     ).format(str(CHECKOUT), str(LEDGER.parent))
     result = run_python("-c", program)
@@ -51,7 +52,7 @@ def test_csv_has_plain_integers(rows):
     assert rows["liu-zeng-abc-v4-scripts"]["parameters"] == "2358442"
     assert rows["ascend"]["parameters"] == "2560810"
     for row in rows.values():
-        for column in ("parameters", "macs", "flops", "connections", "activation_bytes"):
+        for column in ("parameters", "macs", "flops", "skip_connections", "activation_bytes"):
             assert row[column] == "" or row[column].isdigit(), row
 
 
@@ -68,12 +69,13 @@ def test_text_has_everything_in_80_columns(rows):
     assert all(len(line) <= 80 for line in lines)
     assert cells(lines, "sparsenet-121-32") == [
         ["4.51M", "4,513,576", "4,513,576", "1,000", "match"],
-        ["1,723", "3.463", "3.46G", "match", "199", "4", "1.86", "67"],
+        ["1,723", "3.463", "3.46G", "match"],
+        ["199", "4", "1.86", "67"],
         ["imagenet", "25.6"],
     ]
     assert cells(lines, "ascend")[0] == ["2,560,810", "2,560,810", "10", "match"]
     for name, row in rows.items():
-        tables = 1 + bool(row["macs"]) + bool(row["errors"])
+        tables = 1 + 2 * bool(row["macs"]) + bool(row["errors"])
         assert len(cells(lines, name)) == tables, name
         assert row["reason"] in result.out.replace("\n  ", " ")
 
@@ -116,13 +118,33 @@ def test_sources(rows):
         assert "slides" in rows[name]["errors"]
 
 
-def test_markdown_is_a_table():
-    lines = run_python(LEDGER, "--markdown").out.splitlines()
+def titles_of(lines):
+    """Return the titles of a Markdown table, after a look at its shape."""
     assert lines[0].startswith("| network |")
     assert {line.count("|") for line in lines if line.startswith("|")} == {lines[0].count("|")}
+    titles = [title.strip() for title in lines[0].strip("|").split("|")]
+    assert all(titles) and len(set(titles)) == len(titles)
+    return titles
+
+
+def test_markdown_is_a_table():
+    lines = run_python(LEDGER, "--markdown").out.splitlines()
+    assert "skip connections" in titles_of(lines)
     for title in ("described", "classes", "G FLOPs", "path", "mean", "published errors (%)"):
         assert "| {} |".format(title) in lines[0]
     assert "2.18" in next(line for line in lines if line.startswith("| sparsenet-100-24 |"))
+
+
+def test_short_markdown_is_what_a_readme_has_room_for(rows):
+    lines = run_python(LEDGER, "--markdown", "--short").out.splitlines()
+    assert len(titles_of(lines)) == 6
+    cells = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in lines if "|" in line}
+    assert [cell.strip() for cell in cells["sparsenet-100-32-64-128"]] == [
+        "27.72M", "28,725,604", "differs", "4,183", "c10+ 3.88, c100+ 18.8",
+    ]  # fmt: skip
+    assert not cells["ascend"][2].strip(), "nothing is printed that could be met"
+    assert set(rows) < set(cells)
+    assert any(rows["sparsenet-100-32-64-128"]["reason"] in line for line in lines)
 
 
 def test_no_tensorflow_is_imported():
@@ -136,3 +158,5 @@ def test_no_tensorflow_is_imported():
 def test_mistakes():
     assert_refused(run_python(LEDGER, "--cvs"), "--cvs")
     assert_refused(run_python(LEDGER, "--csv", "--markdown"), "--markdown")
+    for flags in (["--short"], ["--short", "--csv"]):
+        assert_refused(run_python(LEDGER, *flags), "--short", "--markdown")

@@ -14,7 +14,7 @@ from sparsenet.config import SparseNetConfig
 from sparsenet.costs import flops, gradient_paths, parameters, skip_connections
 from sparsenet.fetch import fetch, reads
 from sparsenet.plan import blocks, operations, variable_shapes
-from sparsenet.recipes import RECIPES
+from sparsenet.published import RECIPES
 from sparsenet_model import LOGITS
 
 # Graphs of more operations than those of the paper's CIFAR networks take long to build: they are

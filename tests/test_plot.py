@@ -66,8 +66,7 @@ def test_labels_cover_neither_each_other_nor_points(plot, dpi):
 def test_efficiency_shows_every_published_error_at_the_counts_of_its_classes(plot):
     shown = {data: plot.points_by_family(data, dataset) for data, dataset, _ in plot.PANELS}
     count = sum(len(points) for families in shown.values() for _, _, points in families)
-    records = [recipe.published for recipe in plot.RECIPES.values()] + list(plot.QUOTED.values())
-    assert count == sum(len(record.errors) for record in records)
+    assert count == sum(len(published.errors) for published in plot.PUBLISHED.values())
 
     def millions(data, wanted):
         return next(p.millions for _, _, points in shown[data] for p in points if p.label == wanted)

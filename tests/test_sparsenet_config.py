@@ -7,7 +7,8 @@ from sparsenet.costs import macs, parameters
 from sparsenet.errors import UserError
 from sparsenet.fetch import fetch
 from sparsenet.plan import variable_shapes
-from sparsenet.recipes import RECIPES, DepthRule
+from sparsenet.published import RECIPES
+from sparsenet.recipes import DepthRule
 
 # Trainable parameters with the 100-class head, and MACs per image in millions.
 PAPER_ROWS = {

@@ -25,7 +25,7 @@ from run_directory.table import COLUMNS, find_table, read_rows
 from sparsenet import initial_weights
 from sparsenet.errors import RunFailed
 from sparsenet.plan import variable_shapes
-from sparsenet.recipes import RECIPES
+from sparsenet.published import RECIPES
 from training import command_line, prepare
 from training.run import reason_of, train
 

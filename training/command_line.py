@@ -16,7 +16,7 @@ from run_directory.record import read_settings
 from run_directory.settings import MAX_SEED, Settings
 from sparsenet.costs import parameters
 from sparsenet.errors import UserError
-from sparsenet.recipes import DEFAULT_RECIPE, RECIPES
+from sparsenet.published import DEFAULT_RECIPE, RECIPES
 
 # What may differ from the run that --resume names.
 RESUMABLE = ("resume", "dataset_dir", "no_verify", "gpu", "max_epoch", "data_url", "train_url")

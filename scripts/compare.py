@@ -99,7 +99,7 @@ def compare(a, b, references, thresholds, args) -> list:
     from comparison.checkpoints import compare_checkpoint_files
     from comparison.curves import compare_curve_files
     from comparison.findings import ABSENT
-    from comparison.graph.diff import compare_graph_files
+    from comparison.graph.verdict import compare_graph_files
     from comparison.records import compare_records
 
     others = [

@@ -19,7 +19,7 @@ from comparison.activations import compare_activation_files
 from comparison.checkpoints import compare_checkpoint_files
 from comparison.curve_reading import read_curves
 from comparison.curves import compare_curve_files
-from comparison.graph.diff import compare_graph_files
+from comparison.graph.verdict import compare_graph_files
 from comparison.records import compare_records
 from platforms import gpu
 from run_directory.checkpoints import original_name, read_arrays
@@ -299,7 +299,7 @@ def test_a_replaced_op_is_named(run, tmp_path):
     assert (first.kind, first.op, first.name) == ("changed", "Relu -> Relu6", "block1/layer0/Relu")
 
 
-def test_what_only_looks_on_does_not_decide(run, tmp_path):
+def test_what_only_observes_does_not_decide(run, tmp_path):
     """A summary of a layer, and the ops that are there for it alone."""
     meta = read_meta_graph(run)
     graph = meta.graph_def
@@ -317,7 +317,7 @@ def test_what_only_looks_on_does_not_decide(run, tmp_path):
     part = graph_part(run, tmp_path / "b.pbtxt")
     assert part.verdict == findings.SAME
     assert part.data["differences"] and not any(d.decides for d in part.data["differences"])
-    assert "look on" in " ".join(part.lines)
+    assert "observe" in " ".join(part.lines)
 
 
 @pytest.mark.parametrize("with_shapes", [True, False])
@@ -361,7 +361,7 @@ def test_statistics_that_no_step_updates_are_found(tmp_path):
     assert graph_part(paths[0], paths[0]).verdict == findings.SAME
 
 
-def test_an_attribute_at_its_default_is_told_with_its_value(tmp_path):
+def test_an_attribute_at_its_default_is_reported_with_its_value(tmp_path):
     def build(epsilon):
         images, ones = tf.placeholder(tf.float32, [2, 4, 4, 3]), tf.ones([3])
         tf.raw_ops.FusedBatchNormV3(x=images, scale=ones, offset=ones, mean=ones, variance=ones,
@@ -417,7 +417,7 @@ def test_what_is_no_graph_is_refused(run, tmp_path, content):
 # Checkpoints -------------------------------------------------------------------------------------
 
 
-def test_original_names_are_mapped_and_other_shapes_told(run, tmp_path):
+def test_original_names_are_mapped_and_other_shapes_reported(run, tmp_path):
     arrays = read_arrays(str(run / "model-0"))
     write_checkpoint(tmp_path / "original", {original_name(n): v for n, v in arrays.items()})
     part = checkpoint_part(run / "model-0", tmp_path / "original", alone=True)
@@ -453,7 +453,7 @@ def test_a_checkpoint_of_the_trainings_own_numbers_decides_nothing(tmp_path):
     assert part.verdict == findings.REPORTED
 
 
-def test_a_variable_that_is_not_a_number_is_told(run, tmp_path):
+def test_a_variable_that_is_not_a_number_is_reported(run, tmp_path):
     def spoil(arrays):
         arrays["linear/b"][3] = np.nan
 

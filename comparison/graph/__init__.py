@@ -1,6 +1,7 @@
 """Two TensorFlow graphs: are they the same computation?
 
-A graph goes from reading.py (a file) through ops.py (records), steps.py (the differences that are
-passed over, with folding.py for the arithmetic of constants) and normal_form.py (the distinct
-computations) to matching.py (what differs); diff.py makes a part of the comparison of it.
+reading.py reads a graph from a file, ops.py turns it into records, steps.py removes the differences
+that are ignored (folding.py: the arithmetic of constants), and normal_form.py merges what computes
+the same. matching.py then finds which op corresponds to which, differences.py what differs, and
+verdict.py makes a part of the comparison of it.
 """

@@ -1,4 +1,4 @@
-"""Arithmetic of constants and shapes: one version does it when it builds a graph, one later."""
+"""Fold constants: one version computes them when it builds a graph, another when it runs it."""
 
 import contextlib
 from typing import Dict, List, Optional, Tuple
@@ -26,7 +26,7 @@ STATEFUL = ("Placeholder", "Variable", "Restore", "Save") + RANDOM
 
 
 def fold_constants(ops: Ops) -> int:
-    """One version computes a shape or a factor when it builds the graph, the other when it runs."""
+    """Replace the shapes and factors that depend on constants alone by their values."""
     found = fold_static_shapes(ops)
     foldable = _constant_ops(ops)
     constant = set(foldable)
@@ -45,14 +45,14 @@ def fold_constants(ops: Ops) -> int:
 
 
 def _replace(ops: Ops, values: Dict[Output, np.ndarray]) -> None:
-    """Let what reads these outputs read constants: one for each, since an op may have several."""
+    """Make the readers of these outputs read constants, one for each output."""
     for output, value in values.items():
         split_off(ops, output).become_constant(value)
     read_split_off(ops, values)
 
 
 def fold_static_shapes(ops: Ops) -> int:
-    """Shapes that are known are constants."""
+    """Replace the ops that return a shape, size or rank that is known by constants."""
     values = {}
     for name, port in sorted({each for op in ops.values() for each in op.inputs}):
         shape = _static_shape_read(ops, name, port)
@@ -65,7 +65,7 @@ def fold_static_shapes(ops: Ops) -> int:
 
 
 def _static_shape_read(ops: Ops, name: str, port: int) -> Optional[Tuple[int, ...]]:
-    """The shape that output `port` of a shape op tells, where it is known."""
+    """Return the shape that output `port` of a shape op returns; None if unknown or no such op."""
     op = ops.get(name)
     if op is None or op.type not in SHAPES_OF or port >= len(op.inputs):
         return None
@@ -74,7 +74,7 @@ def _static_shape_read(ops: Ops, name: str, port: int) -> Optional[Tuple[int, ..
 
 
 def _constant_ops(ops: Ops) -> List[str]:
-    """Names of the constants and of the ops that depend on nothing else, inputs first."""
+    """Return the names of the constants and of what depends on them alone, inputs first."""
     constant = {}
     for name in in_order(ops):
         op = ops[name]
@@ -88,12 +88,12 @@ def _constant_ops(ops: Ops) -> List[str]:
 
 
 def _run(ops: Ops, foldable: List[str], results: List[Output]) -> Dict[Output, np.ndarray]:
-    """The values of ops that depend on constants alone; not of those that TensorFlow can't run."""
+    """Return the values of ops that depend on constants alone, where this TensorFlow runs them."""
     graph = tf.Graph()
     tensors = {}
     with graph.as_default(), tf.device("/cpu:0"):
         for name in foldable:
-            # An op of another platform or version stays as it is, and what depends on it.
+            # An op of another platform or version is left as it is, with what depends on it.
             with contextlib.suppress(ValueError, TypeError, KeyError, tf.errors.OpError):
                 tensors[name] = _build(ops[name], tensors)
     values = {}
@@ -105,7 +105,7 @@ def _run(ops: Ops, foldable: List[str], results: List[Output]) -> Dict[Output, n
 
 
 def _build(op: Op, tensors: Dict[str, list]) -> list:
-    """The outputs of an op in the current graph."""
+    """Add an op to the current graph and return its outputs."""
     if op.type == "Const":
         return [tf.constant(op.value)]
     node = tf.NodeDef(op=op.definition.op, name="op")

@@ -1,7 +1,7 @@
-"""A graph without what differs for known reasons between versions and platforms.
+"""The normal form of a graph, without the known differences between versions and platforms.
 
-What the steps leave is merged into a graph of distinct computations: two networks that compute the
-same have equal ones.
+After the steps, ops that compute the same are merged: networks that compute the same have the same
+normal form.
 """
 
 import collections
@@ -23,8 +23,8 @@ from run_directory.checkpoints import project_name
 class Node:
     """A distinct computation: `key` is equal for equal ones, whatever the names.
 
-    names: of the ops that do it, training before inference; part: see PARTS
-    is_run: whether a training step, or a group of ops, has it done
+    names: of the ops that perform it, training before inference; part: see PARTS
+    is_run: whether a training step or a group of ops runs it
     """
 
     key: bytes
@@ -39,20 +39,20 @@ class Node:
 
     @property
     def name(self) -> str:
-        """The first of its names."""
+        """Return the first of its names."""
         return self.names[0]
 
 
 @dataclasses.dataclass
 class NormalGraph:
-    """nodes: in an order in which inputs come first; applied: reason -> how often."""
+    """Distinct computations, inputs first; applied: how often each normalisation was."""
 
     nodes: List[Node]
     applied: Dict[str, int]
 
 
 def normal_form(graph: tf.GraphDef) -> NormalGraph:
-    """The distinct computations of a graph, and what was passed over to get there."""
+    """Return the distinct computations of a graph, and how often each normalisation applied."""
     ops = read_ops(graph)
     run = run_by_others(ops)
     applied = {reason: step(ops) for reason, step in STEPS}
@@ -68,9 +68,10 @@ INFERENCE = re.compile(r"(^|/)(tower-pred\S*?|InferenceTower)/")
 
 
 def parts_of(ops: Ops, order: List[str]) -> Dict[str, str]:
-    """Which of PARTS each op belongs to; order: names, inputs first.
+    """Return which of PARTS each op belongs to.
 
-    An op that serves the network is of the network, whatever else reads it.
+    An op that the network reads belongs to the network, whatever else reads it.
+    order: names, inputs first
     """
     parts = {}
     after_gradient = set()
@@ -86,7 +87,7 @@ def parts_of(ops: Ops, order: List[str]) -> Dict[str, str]:
             parts[name] = "initial values"
         elif op.type.startswith("Assign"):
             parts[name] = "moving statistics"
-    # What only one of these uses belongs to it; what the network uses, to the network.
+    # An op that one part alone reads belongs to that part.
     users = users_of(ops)
     for name in reversed(order):
         if name in parts:
@@ -100,9 +101,10 @@ def parts_of(ops: Ops, order: List[str]) -> Dict[str, str]:
 
 
 def run_by_others(ops: Ops) -> Set[str]:
-    """The ops that a training step has done, or a group of ops: the rest waits to be fetched.
+    """Return the ops that a training step or a group of ops runs.
 
-    Such as updates of moving statistics that nobody runs: no result tells.
+    Others run only when fetched: an update of moving statistics among them is never run, which
+    shows in no result.
     """
     reads = {op.name: [s for s, _ in op.inputs] + op.controls for op in ops.values()}
     readers = collections.defaultdict(list)
@@ -116,7 +118,7 @@ def run_by_others(ops: Ops) -> Set[str]:
 
 
 def _reached(start: List[str], edges) -> Set[str]:
-    """All that edges lead to from some names, with these."""
+    """Return the names that can be reached along edges, with those to start from."""
     pending, seen = list(start), set(start)
     while pending:
         for name in edges.get(pending.pop(), ()):
@@ -127,7 +129,7 @@ def _reached(start: List[str], edges) -> Set[str]:
 
 
 def merge_identical(ops: Ops, run: Set[str]) -> Tuple[List[Node], int]:
-    """The distinct computations, and how many ops repeat another's."""
+    """Return the distinct computations, and how many ops repeat that of another op."""
     order = in_order(ops)
     parts = parts_of(ops, order)
     ambiguous = _ambiguous_placeholders(ops)
@@ -150,7 +152,7 @@ def merge_identical(ops: Ops, run: Set[str]) -> Tuple[List[Node], int]:
 
 
 def _ambiguous_placeholders(ops: Ops) -> set:
-    """Attributes that several placeholders share: their names tell these apart, and only these."""
+    """Return the attributes that several placeholders share, so that names distinguish them."""
     counts = collections.Counter(
         repr(sorted(op.attributes.items())) for op in ops.values() if op.type == "Placeholder"
     )
@@ -158,7 +160,7 @@ def _ambiguous_placeholders(ops: Ops) -> set:
 
 
 def _key(op: Op, inputs, ambiguous: set) -> bytes:
-    """Equal for ops that compute the same from the same variables and inputs."""
+    """Return a digest, equal for ops that compute the same from the same variables and inputs."""
     attributes = repr(sorted(op.attributes.items(), key=lambda item: item[0]))
     parts = [op.type, attributes]
     if op.type == "VariableV2" or op.type.startswith(RANDOM) or attributes in ambiguous:

@@ -1,4 +1,4 @@
-"""The ops of a graph as plain records, which the normalisation changes in place."""
+"""The ops of a graph as plain records, which the steps of the normalisation change in place."""
 
 import collections
 import dataclasses
@@ -15,11 +15,11 @@ RANDOM = ("Random", "TruncatedNormal", "ParameterizedTruncatedNormal", "Multinom
 
 @dataclasses.dataclass
 class Op:
-    """An op of a graph, as the steps below find and leave it.
+    """An op of a graph.
 
-    attributes: plain values, without those of a constant and of the shapes
-    shapes:     of each output, None where unknown (a dimension: -1)
-    value:      of a constant
+    attributes: plain values, without the value of a constant and without shapes
+    shapes:     of each output; None for an unknown shape, -1 for an open dimension
+    value:      of a constant, else None
     """
 
     name: str
@@ -32,11 +32,11 @@ class Op:
     value: Optional[np.ndarray] = None
 
     def become(self, type_: str, inputs=(), **attributes) -> None:
-        """Be another op with other inputs and attributes."""
+        """Turn into an op of another type, with other inputs and attributes."""
         self.type, self.inputs, self.attributes = type_, list(inputs), attributes
 
     def become_constant(self, value: np.ndarray) -> None:
-        """Be a constant."""
+        """Turn into a constant."""
         self.become("Const", dtype=tf.as_dtype(value.dtype).name)
         self.value = value
         self.shapes = [value.shape]
@@ -46,7 +46,7 @@ Ops = Dict[str, Op]
 
 
 def read_ops(graph: tf.GraphDef) -> Ops:
-    """The ops of a graph by name."""
+    """Return the ops of a graph by name."""
     if not any("_output_shapes" in node.attr for node in graph.node):
         graph = with_shapes(graph)
     functions = _digests_of_functions(graph)
@@ -54,7 +54,7 @@ def read_ops(graph: tf.GraphDef) -> Ops:
 
 
 def with_shapes(graph: tf.GraphDef) -> tf.GraphDef:
-    """`graph` with the shapes that this TensorFlow infers, or as it is where it can't load it."""
+    """Return `graph` with the shapes that this TensorFlow infers; unchanged if it can't load it."""
     loaded = tf.Graph()
     try:
         with loaded.as_default():
@@ -71,7 +71,7 @@ def with_shapes(graph: tf.GraphDef) -> tf.GraphDef:
 
 
 def _without_queues(graph: tf.GraphDef) -> tf.GraphDef:
-    """`graph` with what goes into a queue handed on to what comes out: a queue tells no shapes."""
+    """Return `graph` with inputs in place of queues, whose outputs have no known shapes."""
     result = tf.GraphDef()
     result.CopyFrom(graph)
     enqueued = {
@@ -89,7 +89,7 @@ def _without_queues(graph: tf.GraphDef) -> tf.GraphDef:
 
 
 def _digests_of_functions(graph: tf.GraphDef) -> Dict[str, str]:
-    """Name -> digest of the body, for the functions in a graph's library."""
+    """Return the digest of the body of each function in a graph's library, by name."""
     return {
         each.signature.name: hashlib.blake2b(
             repr(
@@ -103,7 +103,7 @@ def _digests_of_functions(graph: tf.GraphDef) -> Dict[str, str]:
 
 
 def _attributes(node: tf.NodeDef, functions: Dict[str, str]) -> Dict[str, object]:
-    """The attributes of an op; a function is told by its body, its name by counting."""
+    """Return the attributes of an op; a function as its body's digest, as its name is numbered."""
     return {
         name: functions.get(value.func.name, value.func.name)
         if value.HasField("func")
@@ -139,7 +139,7 @@ def _read_op(node: tf.NodeDef, functions: Dict[str, str]) -> Op:
 
 
 def plain_attribute(attribute) -> object:
-    """An AttrValue as a value that can be compared, sorted and shown."""
+    """Return an AttrValue as a value that can be compared, sorted and shown."""
     kind = attribute.WhichOneof("value")
     if kind == "list":
         return tuple(
@@ -165,14 +165,14 @@ def _plain_part(value, is_type: bool = False) -> object:
 
 
 def shape_of(ops: Ops, output: Output) -> Optional[Tuple[int, ...]]:
-    """The shape of an output, None where unknown (a dimension: -1)."""
+    """Return the shape of an output; None for an unknown shape, -1 for an open dimension."""
     name, port = output
     shapes = ops[name].shapes if name in ops else []
     return shapes[port] if port < len(shapes) else None
 
 
 def users_of(ops: Ops) -> Dict[str, Set[str]]:
-    """The names of the ops that read each op."""
+    """Return the names of the ops that read each op."""
     users = collections.defaultdict(set)
     for op in ops.values():
         for source, _ in op.inputs:
@@ -181,7 +181,7 @@ def users_of(ops: Ops) -> Dict[str, Set[str]]:
 
 
 def split_off(ops: Ops, output: Output) -> Op:
-    """A new op, to stand for one output of an op; see :func:`read_split_off`."""
+    """Add and return an op that stands for one output of another; see :func:`read_split_off`."""
     source = ops[output[0]]
     name = "{}:{}".format(*output)
     ops[name] = dataclasses.replace(source, name=name, shapes=[shape_of(ops, output)])
@@ -189,18 +189,18 @@ def split_off(ops: Ops, output: Output) -> Op:
 
 
 def read_split_off(ops: Ops, outputs: Container[Output]) -> None:
-    """Let what reads these outputs read the ops that stand for them."""
+    """Make the readers of these outputs read the ops that stand for them."""
     for op in ops.values():
         op.inputs = [("{}:{}".format(*each), 0) if each in outputs else each for each in op.inputs]
 
 
 def changes_state(op: Op) -> bool:
-    """Whether an op writes a variable."""
+    """Return whether an op writes a variable."""
     return op.type.startswith(("Assign", "Apply", "Scatter"))
 
 
 def drop(ops: Ops, is_dropped: Callable[[Op], bool]) -> int:
-    """Drop ops; what reads them has these inputs no more."""
+    """Drop ops, and with them the inputs of their readers; return how many."""
     dropped = [name for name, op in ops.items() if is_dropped(op)]
     for name in dropped:
         del ops[name]
@@ -210,7 +210,7 @@ def drop(ops: Ops, is_dropped: Callable[[Op], bool]) -> int:
 
 
 def drop_with_feeders(ops: Ops, is_dropped: Callable[[Op], bool]) -> int:
-    """Drop ops, and all that is there to feed them alone."""
+    """Drop ops and all that feeds them alone; return how many."""
     users = users_of(ops)
     gone = {name for name, op in ops.items() if is_dropped(op)}
     pending = list(gone)
@@ -224,7 +224,7 @@ def drop_with_feeders(ops: Ops, is_dropped: Callable[[Op], bool]) -> int:
 
 
 def in_order(ops: Ops) -> List[str]:
-    """The names of the ops, inputs first; an op of a loop comes before one of its inputs."""
+    """Return the names of the ops, inputs first, except where the graph has a loop."""
     order, seen = [], set()
     for root in sorted(ops):
         pending = [(root, False)]

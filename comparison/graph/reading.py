@@ -1,4 +1,4 @@
-"""TensorFlow graphs from files: GraphDef or MetaGraphDef, as text or binary, of any version."""
+"""Read TensorFlow graphs: GraphDef or MetaGraphDef, as text or binary, of any version."""
 
 import re
 
@@ -19,9 +19,9 @@ FIELDS_OF_META_GRAPH = {
 
 
 def read_graph(path: str) -> tf.GraphDef:
-    """The graph that a file holds; UserError if it holds none.
+    """Return the graph that a file holds; UserError if it holds none.
 
-    Fields that this TensorFlow does not know are passed over: the file may be of another version.
+    Fields that this TensorFlow does not know are ignored: the file may be of another version.
     """
     try:
         with open(path, "rb") as stream:
@@ -35,7 +35,7 @@ def read_graph(path: str) -> tf.GraphDef:
 
 
 def _from_text(content: bytes, path: str):
-    """The graph that text describes; None where it is no such text."""
+    """Return the graph that a text describes; None if it describes none."""
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
@@ -53,7 +53,7 @@ def _from_text(content: bytes, path: str):
 
 
 def _from_binary(content: bytes):
-    """The graph that a serialised message holds; None where it holds none."""
+    """Return the graph that a serialised message holds; None if it holds none."""
     for message, graph_of in (
         (tf.MetaGraphDef(), lambda meta: meta.graph_def),
         (tf.GraphDef(), lambda graph: graph),

@@ -1,6 +1,6 @@
-"""What differs between graphs for known reasons: each a step with a name, which says how often.
+"""The steps of the normalisation: each removes one known difference between graphs.
 
-A step changes the ops and returns the number of places that it changed.
+A step changes the ops in place and returns how many places it changed. STEPS is the list of them.
 """
 
 import re
@@ -28,12 +28,12 @@ from run_directory.checkpoints import project_name
 
 
 def drop_devices(ops: Ops) -> int:
-    """Where an op runs is the platform's matter."""
+    """Count the device strings, which nothing compares: each platform has its own."""
     return sum(bool(op.definition.device) for op in ops.values())
 
 
 def drop_control_dependencies(ops: Ops) -> int:
-    """They order ops; they compute nothing."""
+    """Drop the control dependencies: they order ops and compute nothing."""
     found = sum(len(op.controls) for op in ops.values())
     for op in ops.values():
         op.controls = []
@@ -41,7 +41,7 @@ def drop_control_dependencies(ops: Ops) -> int:
 
 
 def drop_internal_attributes(ops: Ops) -> int:
-    """Attributes that start with an underscore are hints of the runtime."""
+    """Drop the attributes that start with an underscore: they are hints for the runtime."""
     return _drop_attributes(ops, lambda op, name: name.startswith("_"))
 
 
@@ -54,12 +54,12 @@ INEFFECTIVE_ATTRIBUTES = {
 
 
 def drop_ineffective_attributes(ops: Ops) -> int:
-    """Names of memory and ways to compute, not what is computed."""
+    """Drop the attributes that name memory or say how to compute, not what."""
     return _drop_attributes(ops, lambda op, name: name in INEFFECTIVE_ATTRIBUTES)
 
 
 def drop_default_attributes(ops: Ops) -> int:
-    """A newer version writes attributes that an older one does not have: at their default."""
+    """Drop the attributes at their default: an older version may not have them."""
 
     def is_default(op, name):
         defaults = default_attributes(op.type)
@@ -69,7 +69,7 @@ def drop_default_attributes(ops: Ops) -> int:
 
 
 def default_attributes(op_type: str) -> Dict[str, object]:
-    """What an op of this type does where an attribute is not given."""
+    """Return the default values of the attributes of a type of op."""
     definition = op_def_registry.get(op_type)
     return {
         attribute.name: plain_attribute(attribute.default_value)
@@ -79,7 +79,7 @@ def default_attributes(op_type: str) -> Dict[str, object]:
 
 
 def drop_seeds(ops: Ops) -> int:
-    """TensorFlow derives an op's seed from the op's number, which versions count differently."""
+    """Drop the seeds of ops: they derive from an op's number, and versions count differently."""
     return _drop_attributes(
         ops, lambda op, name: name in ("seed", "seed2") and op.type.startswith(RANDOM)
     )
@@ -95,7 +95,7 @@ def _drop_attributes(ops: Ops, is_dropped: Callable[[Op, str], bool]) -> int:
 
 
 def use_reference_variables(ops: Ops) -> int:
-    """TensorFlow 2 keeps variables as resources, TensorFlow 1 as references: same variables."""
+    """Turn resource variables (TensorFlow 2) into reference variables (TensorFlow 1)."""
     handles = [op for op in ops.values() if op.type == "VarHandleOp"]
     for op in ops.values():
         if op.type == "ReadVariableOp":
@@ -124,7 +124,7 @@ NEWEST_VERSION = {
 
 
 def use_newest_op_versions(ops: Ops) -> int:
-    """An op's later version that computes the same in the forms used here."""
+    """Turn ops into their newest versions, which compute the same in the forms used here."""
     found = 0
     for op in ops.values():
         if op.type.startswith("Stateless") and op.type.endswith("V2") and len(op.inputs) == 4:
@@ -136,7 +136,7 @@ def use_newest_op_versions(ops: Ops) -> int:
 
 
 def _take_seed(op: Op, ops: Ops) -> bool:
-    """The second version of a stateless random op reads a key and a counter made of the seed."""
+    """Make a stateless random op read its seed, not the key and counter that version 2 derives."""
     shape, (source, _) = op.inputs[:2]
     if ops[source].type != "StatelessRandomGetKeyCounter":
         return False
@@ -145,7 +145,7 @@ def _take_seed(op: Op, ops: Ops) -> bool:
 
 
 def drop_unused_batch_norm_inputs(ops: Ops) -> int:
-    """Batch norm in training ignores the moving statistics that TensorFlow 2 gives it."""
+    """Drop the moving statistics that TensorFlow 2 passes to batch norm in training: unused."""
     found = 0
     for op in ops.values():
         training = op.attributes.get("is_training", True)  # True is the default
@@ -160,7 +160,7 @@ ASKED_EPSILON, LEAST_EPSILON = 1e-5, 1.001e-5
 
 
 def raise_epsilon(ops: Ops) -> int:
-    """TensorFlow 1 raises the usual 1e-5 to the least that cuDNN takes, 1.001e-5."""
+    """Raise an epsilon of 1e-5 to the minimum of cuDNN, 1.001e-5, as TensorFlow 1 does."""
     found = 0
     for op in ops.values():
         if abs(op.attributes.get("epsilon", 0.0) - ASKED_EPSILON) < 1e-10:
@@ -174,7 +174,7 @@ PIPELINE = re.compile(r"\w*Queue\w*$|\w*Iterator\w*$|\w*Dataset\w*$")
 
 
 def use_placeholders(ops: Ops) -> int:
-    """Images come from a feed, a queue or tf.data: the network is the same."""
+    """Turn the inputs from queues and tf.data into placeholders: the network is the same."""
     sources = {op.name for op in ops.values() if INPUT_PIPELINE.match(op.type)}
     outputs = {each for op in ops.values() for each in op.inputs if each[0] in sources}
     for name, port in sorted(outputs):
@@ -189,16 +189,16 @@ def use_placeholders(ops: Ops) -> int:
     return len(outputs)
 
 
-PASSING = ("Identity", "IdentityN", "PreventGradient", "Snapshot", "CheckNumerics", "Print")
+PASS_THROUGH = ("Identity", "IdentityN", "PreventGradient", "Snapshot", "CheckNumerics", "Print")
 
 
-def pass_identities(ops: Ops) -> int:
-    """Reads of variables, names of layers: ops that hand on what they are given."""
-    return _pass(ops, lambda op: op.type in PASSING and bool(op.inputs))
+def bypass_identities(ops: Ops) -> int:
+    """Remove the ops that pass on their input: reads of variables, names of layers."""
+    return _bypass(ops, lambda op: op.type in PASS_THROUGH and bool(op.inputs))
 
 
-def pass_trivial_sums(ops: Ops) -> int:
-    """Where a shape is not known in time, a gradient is summed over no axis and kept in shape."""
+def bypass_trivial_sums(ops: Ops) -> int:
+    """Remove sums over no axis and reshapes to the same shape, which gradients may contain."""
 
     def is_trivial(op):
         operand = ops.get(op.inputs[1][0]) if len(op.inputs) == 2 else None
@@ -209,28 +209,28 @@ def pass_trivial_sums(ops: Ops) -> int:
         shape = shape_of(ops, op.inputs[0])
         return op.type == "Reshape" and shape == tuple(operand.value.tolist())
 
-    return _pass(ops, is_trivial)
+    return _bypass(ops, is_trivial)
 
 
-def _pass(ops: Ops, is_passed: Callable[[Op], bool]) -> int:
-    """Let what reads these ops read what they read."""
-    passed = {name for name, op in ops.items() if is_passed(op)}
+def _bypass(ops: Ops, is_bypassed: Callable[[Op], bool]) -> int:
+    """Remove ops: their readers read their inputs instead."""
+    bypassed = {name for name, op in ops.items() if is_bypassed(op)}
 
     def source(each: Output) -> Output:
-        while each[0] in passed:
+        while each[0] in bypassed:
             op = ops[each[0]]
             each = op.inputs[each[1] if op.type == "IdentityN" else 0]
         return each
 
     for op in ops.values():
         op.inputs = [source(each) for each in op.inputs]
-    for name in passed:
+    for name in bypassed:
         del ops[name]
-    return len(passed)
+    return len(bypassed)
 
 
 def drop_kept_dimensions(ops: Ops) -> int:
-    """Whether a reduction keeps its dimensions is nothing to a reshape that follows."""
+    """Drop the `keep_dims` of a reduction that only a reshape reads: it makes no difference."""
     users = users_of(ops)
     found = 0
     for name, op in ops.items():
@@ -252,29 +252,29 @@ CHECKS = re.compile(r"VarIsInitializedOp$|IsVariableInitialized$|Assert$|PrintV2
 
 
 def drop_summaries(ops: Ops) -> int:
-    """What is logged is not what is computed."""
+    """Drop the summaries: they log what is computed and compute nothing else."""
     return drop(ops, lambda op: SUMMARIES.match(op.type))
 
 
 def drop_savers(ops: Ops) -> int:
-    """Ops that write checkpoints and read them."""
+    """Drop the ops that write and read checkpoints."""
     restoring = {
         op.name
         for op in ops.values()
-        if op.type in ("Assign",) + PASSING
+        if op.type in ("Assign",) + PASS_THROUGH
         and any(SAVERS.match(_type(ops, name)) for name, _ in op.inputs)
     }
     return drop(ops, lambda op: op.name in restoring or SAVERS.match(op.type))
 
 
 def drop_checks(ops: Ops) -> int:
-    """Checks, prints, and ops that only group others."""
+    """Drop checks, prints, and ops that only group others."""
     return drop(ops, lambda op: CHECKS.match(op.type))
 
 
 def _type(ops: Ops, name: str) -> str:
-    """The type of an op; of what an identity hands on, where it is one."""
-    while ops[name].type in PASSING:
+    """Return the type of an op; of an identity, the type of the op that it passes on."""
+    while ops[name].type in PASS_THROUGH:
         name = ops[name].inputs[0][0]
     return ops[name].type
 
@@ -284,7 +284,7 @@ LEAVES = ("Const", "VariableV2", "StatelessRandomGetKeyCounter") + SHAPES_OF  # 
 
 
 def drop_unused(ops: Ops) -> int:
-    """What neither changes a variable nor is a result: leftovers of building the graph."""
+    """Drop what neither changes a variable nor is a result: leftovers from building the graph."""
     consumed = {name for op in ops.values() for name, _ in op.inputs}
     pending = [
         op.name for op in ops.values()
@@ -301,7 +301,7 @@ def drop_unused(ops: Ops) -> int:
 
 
 def rename_originals(ops: Ops) -> int:
-    """Variables of the public TensorFlow codes get this project's names."""
+    """Count the variables with names of the public TensorFlow codes, which project_name maps."""
     return sum(op.type == "VariableV2" and project_name(op.name) != op.name for op in ops.values())
 
 
@@ -320,10 +320,10 @@ STEPS = [
     ("summary ops", drop_summaries),
     ("saver ops", drop_savers),
     ("checks and groupings", drop_checks),
-    ("identity and read ops", pass_identities),
+    ("identity and read ops", bypass_identities),
     ("shapes and factors computed at run time", fold_constants),
     ("dimensions kept before a reshape", drop_kept_dimensions),
-    ("sums over nothing, reshapes to the same shape", pass_trivial_sums),
+    ("sums over nothing, reshapes to the same shape", bypass_trivial_sums),
     ("ops without effect", drop_unused),
     ("variables with the names of the original code", rename_originals),
 ]

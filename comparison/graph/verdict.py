@@ -1,29 +1,29 @@
-"""Two graphs, as a part of the comparison."""
+"""Whether two graphs are the same computation, as a part of the comparison."""
 
 from typing import Dict, List, Tuple
 
 from comparison.findings import DIFFERENT, SAME, Part, absent, count_words
-from comparison.graph.matching import Difference, compare_graphs
+from comparison.graph.differences import Difference, compare_graphs
 from comparison.graph.normal_form import normal_form
 from comparison.graph.reading import read_graph
 from comparison.sources import Source
 
 
 def compare_graph_files(a: Source, b: Source) -> Part:
-    """The graphs are the same if they are isomorphic up to the normalisations that are listed."""
+    """Compare two graphs: the same if they are isomorphic after the normalisations of steps.py."""
     for source in (a, b):
         if source.graph is None:
             return absent("graph", "no graph in {}".format(source.path))
     graphs = [normal_form(read_graph(source.graph)) for source in (a, b)]
     result = compare_graphs(*graphs)
-    # A side without the test's tower, or without training, is compared in what it has.
+    # A graph without the test's tower, or without training, is compared in the parts it has.
     one_sided = {part for part, sizes in result.sizes.items() if 0 in sizes and any(sizes)}
     compared = [each for each in result.differences if each.part not in one_sided]
     deciding = [each for each in compared if each.decides]
     lines = [difference_text(each) for each in deciding]
     if len(compared) > len(deciding):
         more = len(compared) - len(deciding)
-        lines.append("({} more that only look on, as summaries do)".format(more))
+        lines.append("({} more that only observe, as summaries do)".format(more))
     lines += [
         "{}: only in {}".format(part, "A" if result.sizes[part][0] else "B")
         for part in sorted(one_sided)
@@ -33,9 +33,9 @@ def compare_graph_files(a: Source, b: Source) -> Part:
         "graph",
         DIFFERENT if deciding else SAME,
         headline(graphs, result, deciding),
-        "isomorphic up to the normalisations that are counted",
+        "isomorphic after the normalisations that are counted",
         lines=lines,
-        always=[passed_over_text(applied)],
+        always=[ignored_text(applied)],
         data={
             "files": [a.graph, b.graph],
             "sizes": result.sizes,
@@ -47,7 +47,7 @@ def compare_graph_files(a: Source, b: Source) -> Part:
 
 
 def normalizations(graphs, result) -> Dict[str, Tuple[int, int]]:
-    """Reason -> how often it was applied in A and in B."""
+    """Return for each normalisation how often it was applied in A and in B."""
     applied = {
         reason: (graphs[0].applied[reason], graphs[1].applied[reason])
         for reason in graphs[0].applied
@@ -58,22 +58,22 @@ def normalizations(graphs, result) -> Dict[str, Tuple[int, int]]:
 
 
 def headline(graphs, result, deciding: List[Difference]) -> str:
-    """The finding in one line, the first difference behind the counts."""
+    """Return the finding in one line: the counts, then the first difference."""
     if deciding:
         return "{}; first: {}".format(counts_text(deciding), difference_text(deciding[0]))
     if result.differences:
-        return "the same in what both have"
+        return "the same in the parts that both have"
     return "isomorphic: {:,} distinct ops each".format(len(graphs[0].nodes))
 
 
-def passed_over_text(applied: Dict[str, Tuple[int, int]]) -> str:
-    """Every normalisation that was applied, counted."""
+def ignored_text(applied: Dict[str, Tuple[int, int]]) -> str:
+    """Return every normalisation that was applied, with its counts."""
     found = ["{} {:,} | {:,}".format(k, *counts) for k, counts in applied.items() if any(counts)]
-    return "passed over, in A | in B: {}".format("; ".join(found) or "nothing")
+    return "ignored, in A | in B: {}".format("; ".join(found) or "nothing")
 
 
 def counts_text(differences: List[Difference]) -> str:
-    """`network 1 added, 2 changed; gradient 3 changed`."""
+    """Return `network 1 added, 2 changed; gradient 3 changed`."""
     parts = {}
     for each in differences:
         counts = parts.setdefault(each.part, {})
@@ -82,9 +82,9 @@ def counts_text(differences: List[Difference]) -> str:
 
 
 def difference_text(each: Difference) -> str:
-    """`removed Relu block2/layer1/Relu [64, 16, 16, 20]: ...; noticed by ...`."""
+    """Return `removed Relu block2/layer1/Relu [64, 16, 16, 20]: ...; first affects ...`."""
     details = "; ".join(each.details)
     text = "{} {} {}".format(each.kind, each.op, each.name)
     text += " " + each.shape if each.shape else ""
     text += ": " + details if details else ""
-    return text + ("; noticed by " + each.noticed_by if each.noticed_by else "")
+    return text + ("; first affects " + each.noticed_by if each.noticed_by else "")

@@ -19,6 +19,9 @@ from comparison.activations import compare_activation_files
 from comparison.checkpoints import compare_checkpoint_files
 from comparison.curve_reading import read_curves
 from comparison.curves import compare_curve_files
+from comparison.graph.matching import PASSES, Matching
+from comparison.graph.normal_form import normal_form
+from comparison.graph.reading import read_graph
 from comparison.graph.verdict import compare_graph_files
 from comparison.records import compare_records
 from platforms import gpu
@@ -183,6 +186,14 @@ def test_another_epsilon_is_found(run, tmp_path, monkeypatch):
     batch_norms = 3 + 2 + 1  # layers, transitions, bn_last
     assert [d.op for d in changed] == ["FusedBatchNormV3"] * batch_norms
     assert "epsilon 1.001e-05 -> 0.001" in part.headline
+
+
+def test_equal_graphs_are_matched_by_their_keys_alone(run):
+    graph = normal_form(read_graph(str(run / "graph.pbtxt")))
+    counts = Matching(graph, graph).counts
+    assert counts.pop("equal keys") == len(graph.nodes)
+    assert set(counts.values()) == {0}
+    assert len(counts) == len(PASSES) - 1  # no two of a name
 
 
 def test_layers_swapped_in_a_concat_are_found(tmp_path, monkeypatch):

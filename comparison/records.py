@@ -10,7 +10,8 @@ from comparison.sources import Source
 
 SAME_NUMBER = 1e-6  # relative: the last bits of a mean are the summation's
 
-# In the order of suspicion: (fields, what they are, whether they decide).
+# The most suspicious first: (pattern of fields, what they are, whether they decide). Names are
+# those of run_directory.record.FORMAT: read_record renames the fields of older records.
 GROUPS = [
     (r"data\.", "data", True),
     (r"preprocessing\.", "preprocessing", True),

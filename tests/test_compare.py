@@ -222,6 +222,29 @@ def test_weight_decay_off_is_found_by_record_and_graph(run, tmp_path):
     assert "0 instead of 0.0001" in part.headline
 
 
+@pytest.mark.parametrize("name", ["", "run.json"])
+def test_a_record_with_the_field_names_of_format_1_is_the_same(run, tmp_path, name):
+    record = json.loads((run / "run.json").read_text())
+    record["resumed"] = [{"first_epoch": 4}]
+    write_record(tmp_path / "new", record)
+    record["format"] = 1
+    record["continued"] = record.pop("resumed")
+    recipe, preprocessing = record["recipe"], record["preprocessing"]
+    recipe["drops"] = recipe.pop("lr_milestones")
+    recipe["decayed"] = recipe.pop("weight_decay_scope")
+    recipe["border"] = recipe.pop("pad_value")
+    preprocessing["border"] = preprocessing.pop("pad_value")
+    write_record(tmp_path / "old", record)
+    part = record_part(tmp_path / "old" / name, tmp_path / "new" / name)
+    assert part.verdict == findings.SAME
+    assert [(field.name, field.decides) for field in part.data["fields"]] == [("format", False)]
+
+
+def write_record(directory, record):
+    directory.mkdir()
+    (directory / "run.json").write_text(json.dumps(record))
+
+
 def test_a_mean_over_train_and_test_is_found(run, tmp_path, monkeypatch):
     def preprocessing(self, normalize, pad_value):
         both = cifar_data.ImageSet(

@@ -10,6 +10,7 @@ from tensorpack import OfflinePredictor, PredictConfig, logger
 from tensorpack.tfutils.sesscreate import NewSessionCreator
 from tensorpack.tfutils.sessinit import DictRestore
 
+from common.files import written_whole
 from sparsenet.config import SparseNetConfig
 from sparsenet_model import CROSS_ENTROPY, LOGITS, SparseNet
 
@@ -27,8 +28,9 @@ class Evaluation(NamedTuple):
     seconds: float
 
     def save(self, path: str) -> None:
-        """Keep logits and labels in a .npz file."""
-        np.savez(path, logits=self.logits, labels=self.labels)
+        """Write logits and labels to a .npz file, whole or not at all."""
+        with written_whole(path, "wb") as stream:
+            np.savez(stream, logits=self.logits, labels=self.labels)
 
 
 def evaluate(

@@ -12,6 +12,7 @@ import json
 import sys
 
 from common.cli import Parser, new_file, float_where, positive, int_at_least
+from common.files import write_whole
 from sparsenet.errors import EXIT_FAILED, UserError, exit_code_of
 
 
@@ -130,9 +131,7 @@ def json_text(parts, args, thresholds) -> str:
 
 
 def write(path: str, text: str) -> None:
-    """Write a file, whole or not at all."""
-    from common.files import write_whole
-
+    """Write a file, whole or not at all; UserError if it can't be written."""
     try:
         write_whole(path, text)
     except OSError as error:

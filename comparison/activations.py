@@ -1,4 +1,4 @@
-"""Outputs of every layer for one batch (and gradients): where two platforms first part."""
+"""Compare activations and gradients for one batch: where do two platforms first differ?"""
 
 import dataclasses
 import json
@@ -23,15 +23,16 @@ from comparison.sources import Source
 from run_directory.record import ABOUT
 from sparsenet.errors import UserError
 
-ROUNDING = 1e-4  # of the usual size of a stage's arrays, in float32 and sums of many terms
+ROUNDING = 1e-4  # of the median size of a stage's arrays: float32, sums of many terms
 STAGES = ("inference", "training", "gradient")
 
 
 @dataclasses.dataclass
 class Layer:
-    """An array that both files have, or that has a problem.
+    """An array of either file.
 
-    is_noise: what differs is too small beside the stage's arrays to have a direction
+    problem: why it can't be compared: absent, another shape or dtype; else None
+    is_noise: the difference is too small, relative to the stage's arrays, to have a direction
     """
 
     name: str
@@ -41,7 +42,7 @@ class Layer:
 
 
 class Dump:
-    """A file that scripts/activations.py has written, or any .npz; arrays are read one by one."""
+    """A file written by scripts/activations.py, or any .npz; its arrays are read one at a time."""
 
     def __init__(self, path: str):
         try:
@@ -49,7 +50,7 @@ class Dump:
             names = self._file.files
             self.about = json.loads(str(self._file[ABOUT])) if ABOUT in names else {}
             if not isinstance(self.about, dict):
-                raise ValueError("`{}` is no object".format(ABOUT))
+                raise ValueError("`{}` is not an object".format(ABOUT))
         except (OSError, ValueError, AttributeError, zipfile.BadZipFile, EOFError) as error:
             raise UserError("{} can't be read as activations: {}".format(path, error))
         self.path = path
@@ -58,7 +59,7 @@ class Dump:
             raise UserError("{} holds no array".format(path))
 
     def read(self, name: str) -> np.ndarray:
-        """One array."""
+        """Return one array; UserError if it can't be read."""
         try:
             return self._file[name]
         except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
@@ -66,7 +67,7 @@ class Dump:
 
 
 def compare_activation_files(a: Source, b: Source, thresholds: Thresholds) -> Part:
-    """From equal weights and images the outputs have to point the same way, layer by layer."""
+    """Compare the arrays of two runs by their cosine; judged if weights and images are equal."""
     for source in (a, b):
         if source.activations is None:
             return absent("activations", "no activations*.npz in {}".format(source.path))
@@ -76,32 +77,39 @@ def compare_activation_files(a: Source, b: Source, thresholds: Thresholds) -> Pa
     mark_noise(layers, dumps[0])
     if not any(layer.distance for layer in layers):
         raise UserError("{} and {} have no array in common".format(a.activations, b.activations))
-    grounds = [about_text(dumps, field) for field in ("images", "weights")]
-    unequal = [text for text in grounds if text]
-    bad = [
-        layer for layer in layers
-        if layer.problem
-        or not (layer.is_noise or layer.distance.cosine >= thresholds.cosine)
-    ]  # fmt: skip
-    verdict = REPORTED if unequal else DIFFERENT if bad else SAME
+    unequal = [field for field in ("images", "weights") if differs(dumps, field)]
+    bad = [layer for layer in layers if is_under(layer, thresholds.cosine)]
+    lines = [layer_text(layer) for layer in bad] + _noise_line(layers)
     return Part(
         "activations",
-        verdict,
-        _headline(layers, bad, unequal),
-        "judged by nothing: the {} are not the same".format(" and the ".join(unequal))
-        if unequal
-        else "cosine of at least {:g}, from equal weights and images".format(thresholds.cosine),
-        [layer_text(layer) for layer in bad]
-        + _noise_line(layers)
-        + _worst_lines(layers, bad)
-        + _notes(dumps),
-        data={"files": [a.activations, b.activations], "layers": layers,
-         "first": bad[0].name if bad else None},
-    )  # fmt: skip
+        REPORTED if unequal else DIFFERENT if bad else SAME,
+        _headline(layers, bad),
+        judged_by(unequal, thresholds.cosine),
+        lines + _worst_lines(layers, bad) + _notes(dumps),
+        data={
+            "files": [a.activations, b.activations],
+            "layers": layers,
+            "first": bad[0].name if bad else None,
+        },
+    )
+
+
+def is_under(layer: Layer, least_cosine: float) -> bool:
+    """Return whether an array can't be compared, or differs by more than noise."""
+    if layer.problem:
+        return True
+    return not (layer.is_noise or layer.distance.cosine >= least_cosine)
+
+
+def judged_by(unequal: List[str], least_cosine: float) -> str:
+    """Return the rule in words; unequal: which of the inputs differ."""
+    if unequal:
+        return "not judged, since the {} differ".format(" and the ".join(unequal))
+    return "cosine of at least {:g}, from equal weights and images".format(least_cosine)
 
 
 def compare_layer(name: str, a: Dump, b: Dump) -> Layer:
-    """One layer's output in both files."""
+    """Return how far apart the arrays of one name are, or why they can't be compared."""
     for dump, label in ((a, "A"), (b, "B")):
         if name not in dump.names:
             return Layer(name, "absent in {}".format(label))
@@ -114,9 +122,9 @@ def compare_layer(name: str, a: Dump, b: Dump) -> Layer:
 
 
 def mark_noise(layers: List[Layer], a: Dump) -> None:
-    """Find the arrays that rounding alone fills, by the size of the arrays of their stage.
+    """Mark the arrays that differ by rounding alone, judged by the size of their stage's arrays.
 
-    The gradient of a bias in front of a batch norm is 0, but for rounding: it has no direction.
+    The gradient of a bias before a batch norm is 0 up to rounding: it has no direction.
     """
     sizes = {}
     for layer in layers:
@@ -130,18 +138,18 @@ def mark_noise(layers: List[Layer], a: Dump) -> None:
 
 
 def stage_of(name: str) -> str:
-    """`gradient` of `gradient/conv0/W`."""
+    """Return the first part of a name: `gradient` of `gradient/conv0/W`."""
     return name.partition("/")[0]
 
 
-def about_text(dumps, field: str) -> Optional[str]:
-    """The field, where both files tell it and it differs."""
-    told = [dump.about.get(field) for dump in dumps]
-    return field if None not in told and told[0] != told[1] else None
+def differs(dumps: List[Dump], field: str) -> bool:
+    """Return whether both files record a field, with different values."""
+    recorded = [dump.about.get(field) for dump in dumps]
+    return None not in recorded and recorded[0] != recorded[1]
 
 
 def layer_text(layer: Layer) -> str:
-    """`inference/block1/layer0/bn1: cosine 0.9, distance 0.1, largest 0.3`."""
+    """Return `inference/block1/layer0/bn1: cosine 0.9, distance 0.1, largest 0.3`."""
     if layer.problem:
         return "{}: {}".format(layer.name, layer.problem)
     found = layer.distance
@@ -150,7 +158,8 @@ def layer_text(layer: Layer) -> str:
     )
 
 
-def _headline(layers: List[Layer], bad: List[Layer], unequal: List[str]) -> str:
+def _headline(layers: List[Layer], bad: List[Layer]) -> str:
+    """Return the finding in one line: the first array under the threshold, or the lowest."""
     if bad:
         return "{} of {} under the threshold; first {}".format(
             len(bad), plural(len(layers), "array"), layer_text(bad[0])
@@ -163,28 +172,31 @@ def _headline(layers: List[Layer], bad: List[Layer], unequal: List[str]) -> str:
 
 
 def _noise_line(layers: List[Layer]) -> List[str]:
+    """Return a line, or none, for the low cosines that are not judged."""
     low = [x for x in layers if x.is_noise and x.distance.cosine < 0.999]
-    return ["({} of rounding alone, not judged)".format(plural(len(low), "array"))] if low else []
+    return ["({} of rounding alone: not judged)".format(plural(len(low), "array"))] if low else []
 
 
 def _worst_lines(layers: List[Layer], bad: List[Layer]) -> List[str]:
-    """The farthest of each stage, where it is not told yet."""
+    """Return the farthest array within the threshold of each stage."""
     lines = []
     for stage in STAGES:
         found = [x for x in layers if x.name.startswith(stage + "/") and x not in bad]
         if found:
             farthest = max(found, key=lambda layer: layer.distance.relative_distance)
             lines.append(
-                "({}: {} within, farthest {})".format(stage, len(found), layer_text(farthest))
+                "({}: {} within the threshold, farthest {})".format(
+                    stage, len(found), layer_text(farthest)
+                )
             )
     return lines
 
 
-def _notes(dumps) -> List[str]:
-    """What else the files say of themselves, where it differs."""
-    told = [flatten(dump.about) for dump in dumps]
+def _notes(dumps: List[Dump]) -> List[str]:
+    """Return the fields that the files record of themselves, where they differ."""
+    recorded = [flatten(dump.about) for dump in dumps]
     return [
-        "({}: {} | {})".format(name, *(short(each.get(name)) for each in told))
-        for name in sorted(set(told[0]) | set(told[1]))
-        if not same_value(told[0].get(name), told[1].get(name))
+        "({}: {} | {})".format(name, *(short(each.get(name)) for each in recorded))
+        for name in sorted(set(recorded[0]) | set(recorded[1]))
+        if not same_value(recorded[0].get(name), recorded[1].get(name))
     ]

@@ -1,8 +1,8 @@
-"""Two checkpoints, variable by variable, as a part of the comparison.
+"""Compare two checkpoints, variable by variable.
 
-Trained weights of two platforms are never equal (a relative change of 1e-7 in the initial weights
-grows to 0.39 in ten epochs): a checkpoint decides at step 0, or where stack, precision and seed
-are the same. There, and in what variables there are.
+Trained weights of two platforms are never equal: a relative change of 1e-7 in the initial weights
+grows to 0.39 in ten epochs. So the values decide only at step 0, or if stack, precision and seed
+are the same; which variables of the network there are decides at any step.
 """
 
 import dataclasses
@@ -28,8 +28,8 @@ from comparison.sources import UNKNOWN_STEP, Source
 from run_directory.checkpoints import SLOTS, project_name, read_arrays
 
 KINDS = ("weights", "moving statistics", "slots", "other")
-OF_NETWORK = KINDS[:2]  # what a network can't do without
-# The training's own numbers: another schedule or a longer run has others.
+OF_NETWORK = KINDS[:2]  # what the network computes with
+# The state of the training itself: it differs with the schedule and the length of a run.
 OF_TRAINING = re.compile(
     r"(^|/)(global_step|learning_rate|beta[12]_power|loss_scale\w*|good_steps|bad_steps)$"
 )
@@ -39,10 +39,10 @@ STATISTICS = re.compile(r"(mean|variance)/EMA$|moving_(mean|variance)$")
 
 @dataclasses.dataclass
 class Variable:
-    """A variable of one or both checkpoints, by this project's name for it.
+    """A variable of one or both checkpoints, under this project's name.
 
-    problem: absent, another shape or dtype; None where the values could be compared
-    histogram: counts of b - a over equal bins between `edges`, for the picture
+    problem: why its values can't be compared: absent, another shape or dtype; else None
+    histogram: counts of b - a in equal bins between `edges`, for the picture
     """
 
     name: str
@@ -57,7 +57,11 @@ class Variable:
 
 @dataclasses.dataclass
 class Comparison:
-    """Two checkpoints: variables in the order of the network; renamed: with original names."""
+    """Two checkpoints, with their variables in the order of the network.
+
+    renamed: how many variables had the names of the original code
+    judged_by: why their values decide, in words; None if they don't
+    """
 
     step: str
     prefixes: Tuple[str, str]
@@ -69,10 +73,10 @@ class Comparison:
 def compare_checkpoint_files(
     a: Source, b: Source, thresholds: Thresholds, alone: bool, same_stack: bool
 ) -> Part:
-    """The first checkpoints if both have those of step 0, and the newest of a common step.
+    """Compare the checkpoints of step 0 if both runs have them, and the newest of a common step.
 
-    alone: nothing else of the runs can be compared, so that this has to be judged.
-    same_stack: the caller says that stack, precision and seed are the same.
+    alone: nothing else of the runs can be compared, so the values have to decide
+    same_stack: stack, precision and seed are known to be the same
     """
     for source in (a, b):
         if not source.checkpoints:
@@ -93,7 +97,7 @@ def compare_checkpoint_files(
         verdict_of(judged, bad, structural),
         headline(comparisons, judged, bad, structural, thresholds),
         "; ".join("step {}: {}".format(each.step, each.judged_by) for each in judged)
-        or "judged by nothing: trained weights of two stacks, precisions or seeds always differ",
+        or "not judged, since trained weights of two stacks, precisions or seeds always differ",
         lines,
         data={
             "comparisons": comparisons,
@@ -103,9 +107,9 @@ def compare_checkpoint_files(
 
 
 def misfits(each: Comparison) -> List[Variable]:
-    """The network's variables that are absent on a side, or of another shape.
+    """Return the variables of the network that one side lacks or has with another shape.
 
-    Another dtype is one where values are judged: elsewhere it is the other run's precision.
+    Another dtype counts only where values are judged: elsewhere it is the precision of a run.
     """
     return [
         v for v in each.variables
@@ -114,7 +118,7 @@ def misfits(each: Comparison) -> List[Variable]:
 
 
 def verdict_of(judged: List[Comparison], bad: dict, structural: List[Variable]) -> str:
-    """DIFFERENT, SAME, or REPORTED where there is no value to judge by."""
+    """Return DIFFERENT or SAME, or REPORTED if no values are judged."""
     if structural or any(bad[each.step] for each in judged):
         return DIFFERENT
     values = [v for each in judged for v in each.variables if v.distance and v.kind != "other"]
@@ -122,14 +126,14 @@ def verdict_of(judged: List[Comparison], bad: dict, structural: List[Variable]) 
 
 
 def pairs_to_compare(a: Source, b: Source, alone: bool, same_stack: bool):
-    """[(step in words, step of A, step of B, by what rule it is judged or None)]."""
+    """Return tuples (step in words, step of A, step of B, why its values decide or None)."""
     common = sorted(set(a.checkpoints) & set(b.checkpoints))
     trained = "same stack, precision and seed" if same_stack else None
     if alone and trained is None:
-        trained = "nothing else was given to judge by"
+        trained = "there is nothing else to compare"
     pairs = []
     if 0 in common:
-        pairs.append(("0", 0, 0, "the start has to be the same"))
+        pairs.append(("0", 0, 0, "initial weights have to be equal"))
     if common and common[-1] not in (0, UNKNOWN_STEP):
         pairs.append((str(common[-1]), common[-1], common[-1], trained))
     elif not pairs:
@@ -137,13 +141,13 @@ def pairs_to_compare(a: Source, b: Source, alone: bool, same_stack: bool):
         words = ["?" if step == UNKNOWN_STEP else str(step) for step in last]
         same = last[0] == last[1]
         step = words[0] if same else "{} and {}".format(*words)
-        # Two files that are all there is are judged whatever their names say.
+        # Two bare files are judged even if their names give different steps.
         pairs.append((step, *last, trained if same or alone else None))
     return pairs
 
 
 def compare(step: str, prefix_a: str, prefix_b: str, judged_by: Optional[str]) -> Comparison:
-    """All variables of two checkpoints."""
+    """Compare all variables of two checkpoints."""
     arrays, renamed = [], 0
     for prefix in (prefix_a, prefix_b):
         found = read_arrays(prefix)
@@ -155,7 +159,7 @@ def compare(step: str, prefix_a: str, prefix_b: str, judged_by: Optional[str]) -
 
 
 def compare_variable(name: str, a: Dict[str, np.ndarray], b: Dict[str, np.ndarray]) -> Variable:
-    """One variable: what is wrong with it, or how far apart its values are."""
+    """Return how far apart the values of a variable are, or why they can't be compared."""
     values = a.get(name), b.get(name)
     present = [value for value in values if value is not None]
     shape = present[0].shape
@@ -177,16 +181,16 @@ def compare_variable(name: str, a: Dict[str, np.ndarray], b: Dict[str, np.ndarra
 
 
 def as_real(value: np.ndarray) -> np.ndarray:
-    """Numbers in float64; of complex ones real and imaginary parts, as TensorFlow keeps them."""
+    """Return numbers as float64; complex ones as their real and imaginary parts, [2, ...]."""
     if value.dtype.kind == "c":
         return np.stack([value.real, value.imag]).astype(np.float64)
     return value.astype(np.float64)
 
 
 def histogram(a: np.ndarray, b: np.ndarray, bins: int = 41):
-    """How the differences b - a are distributed; (None, None) where all are 0 or some infinite.
+    """Return (counts of b - a in each bin, edges of all bins) of two float64 arrays of one shape.
 
-    a, b: float64, of one shape
+    (None, None) if the arrays are equal or a difference is not finite.
     """
     difference = (b - a).ravel()
     largest = np.abs(difference).max() if difference.size else 0.0
@@ -197,7 +201,7 @@ def histogram(a: np.ndarray, b: np.ndarray, bins: int = 41):
 
 
 def kind_of(name: str, names) -> str:
-    """One of KINDS."""
+    """Return which of KINDS a variable is; names: of all variables."""
     if SLOTS.search(name) and SLOTS.sub("", name) in names:
         return "slots"
     if STATISTICS.search(name):
@@ -206,13 +210,13 @@ def kind_of(name: str, names) -> str:
 
 
 def layer_of(name: str) -> str:
-    """`block1/layer0/bn1` of `block1/layer0/bn1/mean/EMA/Momentum`."""
+    """Return the layer of a variable: `block1/layer0/bn1` of `.../bn1/mean/EMA/Momentum`."""
     name = SLOTS.sub("", name)
     return re.sub(r"/(mean/EMA|variance/EMA|[^/]+)$", "", name)
 
 
 def place_in_network(name: str):
-    """Sorts names as the layers follow each other: conv0, block1, transition1, block2, ..."""
+    """Return a sort key in the order of the layers: conv0, block1, transition1, block2, ..."""
     scope = re.match(r"(block|transition)(\d+)", name)
     if scope:
         stage = (int(scope.group(2)), scope.group(1) == "transition")
@@ -222,7 +226,7 @@ def place_in_network(name: str):
 
 
 def failures(each: Comparison, thresholds: Thresholds) -> List[Variable]:
-    """The variables that are too far apart, worst first; of the training's own numbers, none."""
+    """Return the variables that are too far apart, worst first, without the training's state."""
     bad = [
         v for v in each.variables
         if v.distance is not None
@@ -233,21 +237,21 @@ def failures(each: Comparison, thresholds: Thresholds) -> List[Variable]:
 
 
 def badness(variable: Variable):
-    """Sorts the worst first."""
+    """Return a sort key that puts the worst first."""
     found = variable.distance
     return (-found.relative_distance, -found.max_abs, place_in_network(variable.name))
 
 
 def worst(variables: List[Variable]) -> List[Variable]:
-    """Those with values, worst first."""
+    """Return the variables whose values were compared, worst first."""
     return sorted((v for v in variables if v.distance is not None), key=badness)
 
 
 def headline(comparisons, judged, bad, structural, thresholds: Thresholds) -> str:
-    """The finding in one line, the worst variable first."""
+    """Return the finding in one line, with the worst variable."""
     if structural:
         return "{} fit; first {}: {}".format(
-            plural(len(structural), "variable does not", "variables do not"),
+            plural(len(structural), "variable doesn't", "variables don't"),
             structural[0].name, structural[0].problem,
         )  # fmt: skip
     for each in judged:
@@ -266,7 +270,7 @@ def headline(comparisons, judged, bad, structural, thresholds: Thresholds) -> st
 
 
 def variable_text(variable: Variable) -> str:
-    """`block1/layer0/conv1/W: distance 1e-2, cosine 0.9999, largest 0.1`."""
+    """Return `block1/layer0/conv1/W: distance 1e-2, cosine 0.9999, largest 0.1`."""
     found = variable.distance
     if found.not_finite:
         return "{}: {}".format(
@@ -278,7 +282,7 @@ def variable_text(variable: Variable) -> str:
 
 
 def comparison_lines(each: Comparison, bad: List[Variable]) -> List[str]:
-    """The worst of each kind, for the terminal."""
+    """Return the problems, the failures and the worst of each kind, for the terminal."""
     lines = ["step {}: {}: {}".format(each.step, v.name, v.problem)
              for v in each.variables if v.problem]  # fmt: skip
     lines += ["step {}: {}".format(each.step, variable_text(v)) for v in bad]
@@ -292,7 +296,7 @@ def comparison_lines(each: Comparison, bad: List[Variable]) -> List[str]:
             )
     if each.renamed:
         lines.append(
-            "step {}: {} with the names of the original code, mapped".format(
+            "step {}: {} with names of the original code (mapped)".format(
                 each.step, plural(each.renamed, "variable")
             )
         )

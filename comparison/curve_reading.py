@@ -1,4 +1,4 @@
-"""Loss and error by epoch from files: of this project, of other tensorpack code, of a screen."""
+"""Read loss and top-1 error by epoch: tables of this project, stats.json, tensorpack logs."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from sparsenet.errors import UserError
 
 CURVES = ("test_error", "test_loss", "train_error", "train_loss")
 
-# What the public tensorpack codes call the columns, in stats.json and on the screen.
+# Names of the columns in the stats.json and logs of the public tensorpack codes.
 ALIASES = {
     "epoch_num": "epoch",
     "cross_entropy_loss": "train_loss",
@@ -31,7 +31,7 @@ SECONDS = {"hour": 3600, "minute": 60, "second": 1}
 
 
 def read_curves(path: str) -> List[Row]:
-    """The rows of a table of this project, of a stats.json, or of a tensorpack log, by epoch."""
+    """Return the rows of a table, a stats.json or a tensorpack log by epoch; UserError if none."""
     if path.endswith(".json"):
         rows = _rows_of_stats(path)
     else:
@@ -39,8 +39,8 @@ def read_curves(path: str) -> List[Row]:
     rows = [row for row in rows if "epoch" in row]
     if not any(set(CURVES) & set(row) for row in rows):
         raise UserError(
-            "{} holds no epoch with one of {}; accepted: a loss+perf_*.txt, tensorpack's "
-            "stats.json, or what it prints".format(path, ", ".join(CURVES))
+            "{} holds no epoch with one of {}; accepted: a loss+perf_*.txt, or tensorpack's "
+            "stats.json or log".format(path, ", ".join(CURVES))
         )
     return sorted({row["epoch"]: row for row in rows}.values(), key=lambda row: row["epoch"])
 
@@ -69,7 +69,7 @@ def _rows_of_text(path: str) -> List[Row]:
 
 
 def _rows_of_columns(header: str, lines: Sequence[str]) -> List[Row]:
-    """A table with other columns, separated by tabs, commas or spaces."""
+    """Return the rows of a table with other columns, separated by tabs, commas or spaces."""
     separator = "\t" if "\t" in header else "," if "," in header else None
     names = [name.strip() for name in header.split(separator)]
     rows = []
@@ -84,7 +84,7 @@ def _rows_of_columns(header: str, lines: Sequence[str]) -> List[Row]:
 
 
 def _rows_of_log(lines: Sequence[str]) -> List[Row]:
-    """tensorpack's screen output: `Epoch 1 (global_step 782) finished` and what follows it."""
+    """Return the rows of tensorpack's log: `Epoch 1 (global_step 782) finished` starts one."""
     rows = []
     for line in lines:
         finished = FINISHED.search(line)
@@ -100,12 +100,12 @@ def _rows_of_log(lines: Sequence[str]) -> List[Row]:
 
 
 def _renamed(entry: dict) -> Row:
-    """The columns that this project knows, by its names."""
+    """Return the columns that this project knows, under its names."""
     row = {}
     for name, value in entry.items():
         column = ALIASES.get(name, name)
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        # A name of this project's own comes before one that is translated to it.
+        # A name of this project has precedence over one that maps to it.
         if column in COLUMNS and is_number and (column == name or column not in entry):
             row.setdefault(column, value)
     return row

@@ -1,4 +1,4 @@
-"""Loss and error by epoch: are two runs as close as two runs of one platform would be?"""
+"""Compare loss and top-1 error by epoch: are two runs as close as two of one platform would be?"""
 
 import dataclasses
 import math
@@ -16,14 +16,14 @@ from run_directory.table import Row
 from sparsenet.errors import UserError
 
 LAST = 5  # epochs
-ENOUGH_EPOCHS = 4  # three differences from epoch to epoch: fewer give no spread
+ENOUGH_EPOCHS = 4  # fewer give no spread from epoch to epoch
 DEFAULT_TEST_IMAGES = 10000
-ROUNDING = 1e-4  # relative: what tables are printed with is no difference
+ROUNDING = 1e-4  # relative: tables are printed with few digits
 
 
 @dataclasses.dataclass
 class Check:
-    """One number that decides: `value` has to be at most `tolerance`, in the unit of `what`."""
+    """A number that decides: `value` may be at most `tolerance`; both in the unit of `what`."""
 
     what: str
     value: float
@@ -32,7 +32,7 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether it is small enough; NaN is not."""
+        """Return whether the value is small enough; NaN is not."""
         return self.value <= self.tolerance
 
 
@@ -40,7 +40,7 @@ def compare_curve_files(
     a: Source, b: Source, references: Sequence[Source], thresholds: Thresholds,
     test_images: Optional[int],
 ) -> Part:  # fmt: skip
-    """The distance of two runs' curves, against the spread of one platform's runs."""
+    """Compare the curves of two runs by the spread of the references, or from epoch to epoch."""
     for source in (a, b):
         if source.curves is None:
             return absent("curves", "no loss+perf_*.txt or stats.json in {}".format(source.path))
@@ -48,12 +48,13 @@ def compare_curve_files(
     spread_of = read_references(references)
     epochs = set.intersection(*({row["epoch"] for row in rows} for rows in runs))
     if not epochs:
-        return absent("curves", "no epoch that both have")
+        return absent("curves", "no epoch in common")
     common = [[row for row in rows if row["epoch"] in epochs] for rows in runs]
     images, stated = _test_images(a, b, test_images)
     schedule = schedule_differences(*common)
     checks = curve_checks(common, spread_of, thresholds.sigmas, images)
     failed = [check for check in checks if not check.holds]
+    held = [check for check in checks if check.holds]
     enough = len(epochs) >= ENOUGH_EPOCHS or bool(spread_of)
     speeds = speed_ratios(*runs)
     return Part(
@@ -61,10 +62,7 @@ def compare_curve_files(
         verdict_of(schedule, failed, enough),
         _headline(common, schedule, checks, failed, enough),
         judged_by(thresholds.sigmas, len(spread_of), stated),
-        schedule
-        + [check_text(check) for check in failed]
-        + [check_text(check) for check in checks if check.holds]
-        + speeds,
+        schedule + [check_text(each) for each in failed + held] + speeds,
         data={
             "files": [a.curves, b.curves],
             "rows": runs,
@@ -77,18 +75,19 @@ def compare_curve_files(
 
 
 def read_references(references: Sequence[Source]) -> List[List[Row]]:
-    """The tables of --reference: none, or at least two."""
+    """Return the tables of --reference: none, or two or more; UserError for one."""
     found = [read_curves(source.curves) for source in references if source.curves]
     if references and len(found) < 2:
         raise UserError(
-            "--reference {}; accepted: at least two runs of one platform, their spread is "
-            "asked for".format(" ".join(source.path for source in references))
+            "--reference {}; accepted: at least two runs of one platform, for their spread".format(
+                " ".join(source.path for source in references)
+            )
         )
     return found
 
 
 def verdict_of(schedule: List[str], failed: List[Check], enough: bool) -> str:
-    """DIFFERENT, SAME, or REPORTED where a figure is off and too few epochs tell the spread."""
+    """Return DIFFERENT or SAME; REPORTED if a check failed and the epochs are too few to judge."""
     if schedule:
         return DIFFERENT
     if not failed:
@@ -97,7 +96,7 @@ def verdict_of(schedule: List[str], failed: List[Check], enough: bool) -> str:
 
 
 def judged_by(sigmas: float, references: int, images: str) -> str:
-    """The rule in words."""
+    """Return the rule in words."""
     spread = "spread from epoch to epoch"
     if references:
         spread = "spread of {}".format(plural(references, "reference run"))
@@ -107,7 +106,7 @@ def judged_by(sigmas: float, references: int, images: str) -> str:
 
 
 def _test_images(a: Source, b: Source, given: Optional[int]) -> Tuple[int, str]:
-    """How many test images an error is a share of, and where that is known from."""
+    """Return the size of the test set, and the same in words with where it is known from."""
     if given is not None:
         return given, "{:,} test images (given)".format(given)
     for source in (a, b):
@@ -122,7 +121,7 @@ def _test_images(a: Source, b: Source, given: Optional[int]) -> Tuple[int, str]:
 
 
 def schedule_differences(a: List[Row], b: List[Row]) -> List[str]:
-    """Epochs at which the steps taken or the learning rate are not the same: the first of each."""
+    """Return, for steps and learning rate, the first epoch at which they differ, in words."""
     found = []
     for column in ("global_step", "learning_rate"):
         for x, y in zip(a, b):
@@ -137,19 +136,19 @@ def schedule_differences(a: List[Row], b: List[Row]) -> List[str]:
 
 
 class Pair(NamedTuple):
-    """A curve of both runs: its values [2, epochs] at these epochs."""
+    """A curve of both runs; series: its values at `epochs`, [2, epochs]."""
 
     name: str
     epochs: List[float]
     series: np.ndarray
 
     def last(self, count: int) -> "Pair":
-        """The last epochs of it."""
+        """Return the last `count` epochs of it."""
         return Pair(self.name, self.epochs[-count:], self.series[:, -count:])
 
 
 def curve_checks(common, references: List[List[Row]], sigmas: float, images: int) -> List[Check]:
-    """The distance of each curve and, of the test error, what the late epochs say."""
+    """Return the check of each curve over all epochs, and those of the test error over the last."""
     checks = []
     for name in CURVES:
         both = [(x, y) for x, y in zip(*common) if name in x and name in y]
@@ -159,7 +158,7 @@ def curve_checks(common, references: List[List[Row]], sigmas: float, images: int
                     np.array([(x[name], y[name]) for x, y in both], float).T)  # fmt: skip
         if name == "test_error":
             late = _late([x for x, _ in both])
-            # Fewer epochs than give a spread: what the number of test images allows.
+            # Too few epochs for a spread: only the number of test images gives a tolerance.
             noise = noise_of(pair.last(late), references, images) or Noise(
                 0.0, 1000, "binomial alone", binomial(pair.series, images)
             )
@@ -173,7 +172,7 @@ def curve_checks(common, references: List[List[Row]], sigmas: float, images: int
 
 
 def _late_checks(series, late: int, noise: "Noise", sigmas: float) -> List[Check]:
-    """Of the test error: the last epoch, the last five, and all with the last learning rate."""
+    """Return the checks of the test error: last epoch, last five, all with the last rate."""
     checks = []
     for epochs in sorted({1, min(LAST, late), late}):
         apart = abs(float(np.subtract(*(np.median(values[-epochs:]) for values in series))))
@@ -186,10 +185,10 @@ def _late_checks(series, late: int, noise: "Noise", sigmas: float) -> List[Check
 
 @dataclasses.dataclass
 class Noise:
-    """By how much the curves of two runs that do the same differ at an epoch.
+    """How much the curves of two runs that do the same differ at an epoch.
 
-    spread:   standard deviation of the difference, estimated with so many degrees of freedom
-    sampling: what stays however many epochs are taken together, by the number of test images
+    spread:   standard deviation of the difference, estimated with `degrees` degrees of freedom
+    sampling: standard deviation that does not shrink when epochs are averaged
     """
 
     spread: float
@@ -198,27 +197,27 @@ class Noise:
     sampling: float = 0.0
 
     def tolerance(self, sigmas: float, epochs: int = 1) -> float:
-        """What the difference of medians over some epochs may be.
+        """Return how much the medians over some epochs may differ.
 
-        Beyond it lies as much of Student's distribution as beyond `sigmas` of the normal one.
+        The tail of Student's t distribution beyond it is that of the normal one beyond `sigmas`.
         """
-        # The median of n values spreads pi / 2 times as much as their mean, in variance.
+        # The variance of the median of n values is pi / 2 times that of their mean.
         share = 1.0 if epochs < 3 else math.pi / 2 / epochs
         deviation = math.hypot(self.spread * math.sqrt(share), self.sampling)
         return float(stats.t.isf(stats.norm.sf(sigmas), self.degrees)) * deviation
 
 
 def noise_of(pair: Pair, references: List[List[Row]], images: int) -> Optional[Noise]:
-    """By how much the pair would differ if both did the same; None where nothing tells."""
+    """Return how much the pair would differ if both did the same; None if there is no estimate."""
     if references:
         return _noise_of_references(pair.name, references, images, pair.epochs)
     return _noise(pair.series, pair.name, images)
 
 
 def _noise(series, name: str, images: int) -> Optional[Noise]:
-    """From the two runs themselves: how their difference moves from epoch to epoch.
+    """Estimate the noise from the two runs: how their difference varies from epoch to epoch.
 
-    What both do, falling or dropping with the learning rate, is not in the difference.
+    What both curves do, such as falling with the learning rate, cancels in the difference.
     """
     difference = series[0] - series[1]
     if len(difference) < ENOUGH_EPOCHS:
@@ -233,15 +232,15 @@ def _noise(series, name: str, images: int) -> Optional[Noise]:
 
 
 def binomial(series, images: int) -> float:
-    """Standard deviation of the difference of two errors measured on so many images."""
+    """Return the standard deviation of the difference of two errors on this many images."""
     share = float(np.mean([values[-1] for values in series]))
     return math.sqrt(2 * max(share * (1 - share), 1 / images) / images)
 
 
 def _noise_of_references(name: str, references: List[List[Row]], images: int, epochs) -> Noise:
-    """From several runs of one platform: their spread at these epochs, pooled.
+    """Estimate the noise from several runs of one platform: their pooled spread at these epochs.
 
-    Runs differ by more than epochs do, and stay apart: taking epochs together averages nothing.
+    Runs differ by more than their epochs do, so that averaging epochs does not reduce it.
     """
     values = []
     for rows in references:
@@ -257,13 +256,13 @@ def _noise_of_references(name: str, references: List[List[Row]], images: int, ep
     least = 1 / images if name.endswith("error") else 0.0  # one image, at least
     spread = math.sqrt(2) * max(math.sqrt(variance.mean()), least)
     words = "{} reference runs, spread {:.2g}".format(len(references), spread)
-    # Epochs of one run are not independent: a fifth of them, at most, is counted.
+    # Epochs of one run are not independent: a fifth of them counts.
     degrees = (len(references) - 1) * max(1, len(epochs) // LAST)
     return Noise(0.0, degrees, words, sampling=spread)
 
 
 def _late(rows: List[Row]) -> int:
-    """How many of the last epochs had the last learning rate; a quarter where it is not told."""
+    """Return how many of the last epochs had the last learning rate; a quarter if not recorded."""
     rates = [row.get("learning_rate") for row in rows]
     if None in rates:
         return max(min(ENOUGH_EPOCHS, len(rows)), len(rows) // 4)
@@ -272,18 +271,21 @@ def _late(rows: List[Row]) -> int:
 
 
 def check_text(check: Check) -> str:
-    """`final test_error: 0.003 apart, tolerance 0.012 (...)`."""
+    """Return `final test_error: 0.003 apart, tolerance 0.012 (...)`."""
     return "{}: {:.4g} apart, tolerance {:.4g} ({})".format(
         check.what, check.value, check.tolerance, check.derivation
     )
 
 
 def _headline(common, schedule, checks, failed, enough: bool) -> str:
+    """Return the finding in one line."""
     epochs = plural(len(common[0]), "epoch")
     if schedule:
-        return "another schedule: {}".format(schedule[0])
+        return "schedules differ: {}".format(schedule[0])
     if failed:
-        text = "{} outside: {}".format(plural(len(failed), "figure"), check_text(failed[0]))
+        text = "{} outside the tolerance: {}".format(
+            plural(len(failed), "figure"), check_text(failed[0])
+        )
         return text if enough else text + "; {} give no spread to judge by".format(epochs)
     errors = [rows[-1].get("test_error") for rows in common]
     if None in errors or not checks:
@@ -292,12 +294,12 @@ def _headline(common, schedule, checks, failed, enough: bool) -> str:
 
 
 def speed_ratios(a: List[Row], b: List[Row]) -> List[str]:
-    """Training speed and time of inference as ratios; they decide nothing."""
+    """Return the ratios of training speed and inference time, in words; they decide nothing."""
     lines = []
     for column in ("images_per_second", "epoch_seconds", "inference_seconds"):
         medians = []
         for rows in (a, b):
-            # The first epoch holds a platform's start.
+            # The first epoch includes the platform's start.
             values = [row[column] for row in rows[1:] or rows if column in row]
             medians.append(statistics.median(values) if values else None)
         if None not in medians:

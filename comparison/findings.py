@@ -8,7 +8,7 @@ import numpy as np
 
 SAME = "same"
 DIFFERENT = "different"
-REPORTED = "reported"  # looked at, and no ground to judge by
+REPORTED = "reported"  # compared, with nothing to judge it by
 ABSENT = "not compared"  # one side does not have it
 
 
@@ -17,10 +17,10 @@ class Part:
     """One part of the comparison.
 
     headline:  the finding in one line
-    lines:     what else a terminal shows, worst first, as far as there is room
-    always:    what it shows in any case
-    judged_by: the rule that decided, or why nothing did
-    data:      all of it, for the JSON and the page
+    judged_by: the rule that decided, or why none did
+    lines:     details, worst first; the terminal shows the first few
+    always:    details that the terminal always shows
+    data:      all that was found, for the JSON file and the page
     """
 
     name: str
@@ -33,23 +33,23 @@ class Part:
 
 
 def absent(name: str, why: str) -> Part:
-    """A part that could not be compared."""
+    """Return a part that could not be compared."""
     return Part(name, ABSENT, why)
 
 
 def verdict(parts: Sequence[Part]) -> Optional[str]:
-    """DIFFERENT if a part says so, else SAME if one does; None where no part decides."""
+    """Return DIFFERENT if a part is, else SAME if a part is; None if no part decides."""
     found = {part.verdict for part in parts}
     return DIFFERENT if DIFFERENT in found else SAME if SAME in found else None
 
 
 @dataclasses.dataclass(frozen=True)
 class Thresholds:
-    """From where on something is another thing.
+    """From which values on a difference counts.
 
-    distance: relative Euclidean distance of a variable
-    cosine:   of a layer's output or gradient: suspect below
-    sigmas:   width of the curves' tolerance, in standard deviations of a difference
+    distance: largest relative Euclidean distance of a variable
+    cosine:   least cosine of an activation or gradient
+    sigmas:   tolerance of the curves, in standard deviations of the difference of two runs
     """
 
     distance: float = 1e-4
@@ -71,7 +71,7 @@ class Distance:
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> Distance:
-    """The distance of two arrays of one shape, in float64; no element is left out."""
+    """Return the distance of two arrays of one shape, over all elements, in float64."""
     a, b = (np.asarray(x, np.float64).ravel() for x in (a, b))
     if not a.size:
         return Distance(1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0)
@@ -79,7 +79,7 @@ def distance(a: np.ndarray, b: np.ndarray) -> Distance:
     if not finite.all():
         count = int(np.sum(~finite))
         return Distance(math.nan, math.inf, math.inf, math.inf, math.inf, math.inf, count)
-    # In units of the largest value: squares of the largest float64 are none.
+    # In units of the largest value: the square of a large float64 would overflow.
     scale = max(float(np.abs(a).max()), float(np.abs(b).max())) or 1.0
     a, b = a / scale, b / scale
     difference = np.abs(b - a)
@@ -98,21 +98,21 @@ def distance(a: np.ndarray, b: np.ndarray) -> Distance:
 
 
 def cosine_of(product: float, norm_a: float, norm_b: float) -> float:
-    """The cosine of two vectors; 1 for two zero vectors, 0 for one."""
+    """Return the cosine of two vectors; 1 if both are zero, 0 if one is."""
     if norm_a == 0 or norm_b == 0:
         return float(norm_a == norm_b)
     return min(1.0, product / norm_a / norm_b)
 
 
 def ratio(a: float, b: float) -> float:
-    """a / b; 0 / 0 is 0, anything else / 0 infinite."""
+    """Return a / b; 0 / 0 is 0, any other number over 0 infinite."""
     if b == 0:
         return 0.0 if a == 0 else math.inf
     return a / b
 
 
 def plain(value):
-    """`value` as JSON holds it: dataclasses as objects, what is not finite as text."""
+    """Return `value` as plain data for JSON: dataclasses as objects, non-finite numbers as text."""
     if dataclasses.is_dataclass(value):
         return plain(dataclasses.asdict(value))
     if isinstance(value, dict):
@@ -127,10 +127,10 @@ def plain(value):
 
 
 def plural(count: int, one: str, many: Optional[str] = None) -> str:
-    """`1 variable`, `1,234 variables`."""
+    """Return `1 variable` or `1,234 variables`."""
     return "{:,} {}".format(count, one if count == 1 else many or one + "s")
 
 
 def count_words(counts: Dict[str, int]) -> str:
-    """`2 added, 1 changed`, without zeros."""
+    """Return `2 added, 1 changed`, without zeros."""
     return ", ".join("{:,} {}".format(count, name) for name, count in counts.items() if count)

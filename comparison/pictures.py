@@ -1,4 +1,4 @@
-"""The figures of the report, as images inside the page."""
+"""The figures of the report, as images embedded in the page."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ NOTHING = 1e-9  # drawn for a distance of 0 on a logarithmic axis
 
 
 def data_uri(figure) -> str:
-    """A figure as the source of an <img>."""
+    """Return a figure as the `src` of an <img>."""
     figure.tight_layout()
     stream = io.BytesIO()
     write(figure, stream, "svg")
@@ -26,12 +26,12 @@ def data_uri(figure) -> str:
 
 
 def curves(runs: Sequence[List[Row]], references: Sequence[List[Row]]) -> str:
-    """Loss and error of both runs over each other; reference runs in grey behind them."""
+    """Draw loss and top-1 error of both runs, with the reference runs in grey behind them."""
     return data_uri(curves_figure(dict(zip("AB", runs)), references))
 
 
 def distances(labels: Sequence[str], found: Sequence, threshold: Optional[float]) -> str:
-    """Relative distance and 1 - cosine, a point for each variable or layer, in network order."""
+    """Draw relative distance and 1 - cosine, one point for each array, in network order."""
     figure, axes = new_figure(2, 1, width=10, height=5)
     places = np.arange(len(labels))
     for panel, values, title in (
@@ -56,19 +56,19 @@ def distances(labels: Sequence[str], found: Sequence, threshold: Optional[float]
 
 
 def variables(comparison: Comparison, threshold: Optional[float]) -> str:
-    """Distance of each weight and moving statistic, layer by layer."""
+    """Draw the distance of each weight and moving statistic."""
     found = [v for v in comparison.variables if v.distance and v.kind in KINDS[:2]]
     return distances([v.name for v in found], [v.distance for v in found], threshold)
 
 
 def layers(found: Sequence[Layer]) -> str:
-    """Distance of each layer's output."""
+    """Draw the distance of each activation and gradient."""
     compared = [layer for layer in found if layer.distance]
     return distances([x.name for x in compared], [x.distance for x in compared], None)
 
 
 def histograms(comparison: Comparison) -> Optional[str]:
-    """How the differences of the worst variables are distributed; None where all are equal."""
+    """Draw histograms of the differences of the worst variables; None if all are equal."""
     ranked = [v for v in worst(comparison.variables) if v.histogram and v.kind != "other"]
     ranked = ranked[:SHOWN_HISTOGRAMS]
     if not ranked:

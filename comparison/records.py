@@ -1,4 +1,4 @@
-"""What two runs were: their run.json, field by field, the most suspicious first."""
+"""Compare the run.json of two runs field by field, the most suspicious first."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ from typing import List, Optional
 from comparison.findings import DIFFERENT, SAME, Part, absent, count_words, plural
 from comparison.sources import Source
 
-SAME_NUMBER = 1e-6  # relative: the last bits of a mean are the summation's
+SAME_NUMBER = 1e-6  # relative: the last bits of a mean depend on the order of summation
 
 # The most suspicious first: (pattern of fields, what they are, whether they decide). Names are
 # those of run_directory.record.FORMAT: read_record renames the fields of older records.
@@ -39,7 +39,7 @@ GROUPS = [
 
 @dataclasses.dataclass
 class Field:
-    """A field of run.json that differs."""
+    """A field of run.json that differs; group, decides: see GROUPS."""
 
     name: str
     a: object
@@ -49,7 +49,7 @@ class Field:
 
 
 def compare_records(a: Source, b: Source) -> Part:
-    """Recipe, data, preprocessing and seed decide; the rest is told."""
+    """Compare two records: recipe, data, preprocessing and seed decide, the rest is reported."""
     for source in (a, b):
         if source.record is None:
             return absent("records", "no run.json in {}".format(source.path))
@@ -77,7 +77,7 @@ def compare_records(a: Source, b: Source) -> Part:
 
 
 def differing_fields(a: dict, b: dict) -> List[Field]:
-    """The leaves of two records that differ, the most suspicious first."""
+    """Return the fields of two records that differ, the most suspicious first."""
     flat_a, flat_b = flatten(a), flatten(b)
     found = []
     for name in sorted(set(flat_a) | set(flat_b)):
@@ -94,7 +94,7 @@ def _rank(name: str) -> int:
 
 
 def flatten(record, prefix: str = "") -> dict:
-    """`{"a": {"b": 1}}` -> `{"a.b": 1}`; lists are leaves."""
+    """Return nested fields as one level: `{"a.b": 1}` for `{"a": {"b": 1}}`; lists are kept."""
     leaves = {}
     for key, value in record.items():
         if isinstance(value, dict) and value:
@@ -105,7 +105,7 @@ def flatten(record, prefix: str = "") -> dict:
 
 
 def same_value(a, b) -> bool:
-    """Equal, but for the last digits of a number."""
+    """Return whether two values are equal, numbers up to SAME_NUMBER."""
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(same_value, a, b))
     numbers = [isinstance(x, (int, float)) and not isinstance(x, bool) for x in (a, b)]
@@ -119,7 +119,7 @@ def _text(field: Field) -> str:
 
 
 def short(value, length: int = 60) -> str:
-    """A value in one line of at most `length` characters."""
+    """Return a value as one line of at most `length` characters."""
     if isinstance(value, float):
         text = "{:.9g}".format(value)
     elif isinstance(value, list):
@@ -130,7 +130,7 @@ def short(value, length: int = 60) -> str:
 
 
 def stack_of(source: Source) -> Optional[tuple]:
-    """(platform, TensorFlow version, precision, seed) of a run; None where not recorded."""
+    """Return (platform, TensorFlow version, precision, seed) of a run; None if not recorded."""
     record = source.record or source.beside or {}
     versions = record.get("versions")
     version = versions.get("tensorflow") if isinstance(versions, dict) else None

@@ -1,4 +1,4 @@
-"""The comparison as one HTML page that needs nothing else: no network, no other file."""
+"""Write the comparison as one self-contained HTML page: no network, no other file."""
 
 import os
 from typing import Sequence
@@ -16,7 +16,7 @@ TEMPLATE = "report.html"
 
 
 def page(parts: Sequence[Part], a: Source, b: Source, thresholds: Thresholds) -> str:
-    """The report as HTML."""
+    """Return the report as HTML."""
     environment = Environment(
         loader=FileSystemLoader(os.path.dirname(os.path.abspath(__file__))),
         autoescape=True,
@@ -41,12 +41,12 @@ def page(parts: Sequence[Part], a: Source, b: Source, thresholds: Thresholds) ->
 
 
 def figure(value: float) -> str:
-    """A number in a table: short, and readable over many orders of magnitude."""
+    """Return a number for a table: three digits, over many orders of magnitude."""
     return "0" if value == 0 else "{:.3g}".format(value)
 
 
 def _pictures(by_name: dict, thresholds: Thresholds) -> dict:
-    """Name -> source of an image, for what there is."""
+    """Return the `src` of each image that the parts have data for, by name."""
     found = {}
     if "curves" in by_name:
         data = by_name["curves"].data

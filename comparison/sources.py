@@ -1,4 +1,4 @@
-"""What a path on the command line holds: a run directory, another code's, or one bare file."""
+"""Find what a path on the command line holds: a run directory, of any code, or one bare file."""
 
 import dataclasses
 import glob
@@ -22,9 +22,10 @@ ACCEPTED = (
 
 @dataclasses.dataclass
 class Source:
-    """The parts of a run that a path gives; None or empty for what it does not.
+    """The parts of a run that a path holds; None or empty for those that it lacks.
 
-    checkpoints: step -> prefix; a bare one whose name tells no step is at UNKNOWN_STEP
+    record:      run.json, with the field names of today
+    checkpoints: prefixes by step; UNKNOWN_STEP if the name has no step
     beside:      run.json in the folder of a bare checkpoint
     """
 
@@ -38,7 +39,7 @@ class Source:
 
 
 def find(path: str) -> Source:
-    """What `path` holds; UserError if nothing that can be compared."""
+    """Return what `path` holds; UserError if nothing that can be compared."""
     if os.path.isdir(path):
         source = _directory(path)
         if not (source.record or source.graph or source.checkpoints or source.curves):
@@ -50,7 +51,7 @@ def find(path: str) -> Source:
 def _directory(path: str) -> Source:
     record = read_record(path) if os.path.isfile(os.path.join(path, RECORD)) else None
     tables = _matching(path, "loss+perf_*.txt") + _matching(path, STATS)
-    # A directory of another code may have its graph beside a checkpoint only.
+    # The run directories of other codes may have the graph only as a checkpoint's .meta.
     graphs = _matching(path, GRAPH) + _matching(path, "*.pbtxt") + _matching(path, "*.meta")
     activations = _matching(path, ACTIVATIONS)
     prefixes = [each[: -len(".index")] for each in _matching(path, "*.index")]
@@ -87,7 +88,7 @@ def _file(path: str) -> Source:
 
 
 def step_of(prefix: str) -> int:
-    """The step in a checkpoint's name."""
+    """Return the step in a checkpoint's name, or UNKNOWN_STEP."""
     found = STEP.search(prefix)
     return int(found.group(1)) if found else UNKNOWN_STEP
 

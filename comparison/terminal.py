@@ -1,4 +1,4 @@
-"""The comparison as a person reads it in a terminal."""
+"""Print the comparison to a terminal."""
 
 import shutil
 import textwrap
@@ -11,7 +11,7 @@ SHOWN_LINES_OF_DIFFERENCE = 8
 
 
 def text(parts: Sequence[Part], names: Sequence[str]) -> str:
-    """What is behind each part, the table of the parts, and the verdict."""
+    """Return the details of each part, the table of the parts, and the verdict."""
     width = max(60, min(100, shutil.get_terminal_size().columns))
     lines = ["{}  {}".format(label, name) for label, name in zip("AB", names)]
     for part in parts:
@@ -42,7 +42,7 @@ def _details(part: Part, width: int) -> List[str]:
 
 
 def verdict_text(parts: Sequence[Part]) -> str:
-    """`verdict: different; decided by graph; ...`, with the parts that did not decide."""
+    """Return `verdict: different; decided by graph; ...`, with the parts that did not decide."""
     found = verdict(parts)
     decided = [part.name for part in parts if part.verdict == found]
     others = [

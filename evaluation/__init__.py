@@ -1,4 +1,6 @@
-"""Trained networks: found (trained_network.py), tested (evaluate.py), looked into (activations.py).
+"""Load trained networks, test them and save their activations.
 
-A network comes from a run directory, or from any checkpoint together with flags that describe it.
+trained_network.py loads one, evaluate.py runs it over a test set, and activations.py computes the
+activations and gradients of one batch. A network comes from a run directory, or from any
+checkpoint and flags that describe it.
 """

@@ -1,4 +1,4 @@
-"""The activations of every layer for one batch, and the gradients of one training step."""
+"""Compute and save the activations of every layer, and the gradients of one training step."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from evaluation.trained_network import TrainedNetwork
 from run_directory.record import ABOUT
 from sparsenet_model import CROSS_ENTROPY, SparseNet
 
-OUTPUT = "/output"  # what tensorpack calls the output of each of its layers
+OUTPUT = "/output"  # the name that tensorpack gives to the activation of each of its layers
 
 Arrays = Dict[str, np.ndarray]
 
@@ -28,10 +28,11 @@ def compute_activations(
     gradients: bool,
     session_config: tf.ConfigProto,
 ) -> Arrays:
-    """Return name -> array for a batch (images, labels), in the order of the computation.
+    """Return the arrays of a batch (images, labels) by name, in the order of the computation.
 
-    `inference/<layer>` with moving statistics; with `gradients` also `training/<layer>`, of the
-    same images in training form, and `gradient/<variable>` of the cost.
+    `inference/<layer>` are activations with moving statistics; with `gradients` there are also
+    `training/<layer>`, those of the same batch in training form, and `gradient/<variable>`, the
+    gradients of the cost.
     """
     logger.setLevel("ERROR")
     arrays = _run(network, batch, "inference", False, session_config)
@@ -41,7 +42,7 @@ def compute_activations(
 
 
 def _run(network: TrainedNetwork, batch, stage: str, is_training: bool, session_config) -> Arrays:
-    """The outputs of one form of the network; in training form, the gradients too."""
+    """Return the activations of one form of the network; in training form, the gradients too."""
     recipe = network.recipe
     model = SparseNet(
         recipe.config,
@@ -55,7 +56,7 @@ def _run(network: TrainedNetwork, batch, stage: str, is_training: bool, session_
         inputs = [tf.placeholder(each.dtype, each.shape, each.name) for each in signature]
         with TowerContext("", is_training=is_training):
             cost = model.build_graph(*inputs)
-        fetches = dict(_named_outputs(graph, stage))
+        fetches = dict(_activations(graph, stage))
         if is_training:
             variables = tf.trainable_variables()
             found = tf.gradients(cost, variables, gate_gradients=True)
@@ -63,7 +64,7 @@ def _run(network: TrainedNetwork, batch, stage: str, is_training: bool, session_
                 ("gradient/" + variable.op.name, gradient)
                 for variable, gradient in zip(variables, found)
             )
-        # Dropout masks are a function of the step: the first one's.
+        # Besides image and label, the input is the step, which dropout masks depend on: the first.
         values = list(batch) + [0] * (len(inputs) - len(batch))
         with tf.Session(config=session_config) as session:
             session.run(tf.global_variables_initializer())
@@ -72,8 +73,8 @@ def _run(network: TrainedNetwork, batch, stage: str, is_training: bool, session_
     return dict(zip(fetches, results))
 
 
-def _named_outputs(graph: tf.Graph, stage: str) -> Iterable[Tuple[str, tf.Tensor]]:
-    """Name and output of each layer, and the loss of each image."""
+def _activations(graph: tf.Graph, stage: str) -> Iterable[Tuple[str, tf.Tensor]]:
+    """Yield name and activation of each layer, and the losses of the images."""
     for operation in graph.get_operations():
         if operation.type == "Identity" and operation.name.endswith(OUTPUT):
             yield "{}/{}".format(stage, operation.name[: -len(OUTPUT)]), operation.outputs[0]
@@ -81,7 +82,7 @@ def _named_outputs(graph: tf.Graph, stage: str) -> Iterable[Tuple[str, tf.Tensor
 
 
 def save(path: str, arrays: Arrays, network: TrainedNetwork, batch: Sequence[np.ndarray]) -> None:
-    """Write the arrays and what they are of, whole or not at all."""
+    """Write the arrays and what they were computed from, whole or not at all."""
     about = {
         "recipe": network.recipe.name,
         "checkpoint": os.path.basename(network.prefix),
@@ -95,7 +96,7 @@ def save(path: str, arrays: Arrays, network: TrainedNetwork, batch: Sequence[np.
 
 
 def _digest(arrays: Iterable[np.ndarray]) -> str:
-    """SHA-256 of the bytes of some arrays."""
+    """Return the SHA-256 of the bytes of some arrays."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -1,4 +1,4 @@
-"""A trained network over a test set: logits, losses, mistakes, image by image."""
+"""Run a trained network over a test set: logits, losses and top-1 errors, image by image."""
 
 import time
 from typing import Dict, NamedTuple
@@ -16,9 +16,10 @@ from sparsenet_model import CROSS_ENTROPY, LOGITS, SparseNet
 
 
 class Evaluation(NamedTuple):
-    """In the order of the test set: logits [N, classes]; labels, losses and incorrect [N].
+    """Logits [N, classes]; labels, losses and incorrect [N], in the order of the test set.
 
-    seconds: that the test set took, without building the network
+    incorrect: 1.0 where the largest logit is not the label's, else 0.0
+    seconds:   time over the test set, without building the network
     """
 
     logits: np.ndarray

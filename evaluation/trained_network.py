@@ -1,4 +1,4 @@
-"""A trained network as the scripts are given it: a run directory, or a checkpoint and flags."""
+"""Load a trained network from a run directory, or from a checkpoint and flags."""
 
 import os
 from typing import Any, Dict, NamedTuple
@@ -10,15 +10,16 @@ from sparsenet.errors import UserError
 from sparsenet.recipes import Recipe
 
 WITHOUT_RECORD = (
-    "Without a run.json beside the checkpoint, --recipe and the network flags say what\n"
-    "network it holds; normalisation constants then come from the data."
+    "Without a run.json beside the checkpoint, --recipe and the network flags describe the\n"
+    "network; normalisation constants then come from the data."
 )
 
 
 class TrainedNetwork(NamedTuple):
-    """A network with its weights, the data it is for, and how these are normalised.
+    """A network with its weights, its data, and how these are normalised.
 
-    prefix: of the checkpoint; data: a cifar_data.Dataset, whose test set is what matters here
+    prefix: of the checkpoint; weights: arrays by variable
+    data: a cifar_data.Dataset, used for its test set; None if not loaded
     """
 
     recipe: Recipe
@@ -29,16 +30,16 @@ class TrainedNetwork(NamedTuple):
 
 
 def add_flags(parser: Parser) -> None:
-    """RUN_OR_CHECKPOINT, the network flags and those of the data."""
+    """Add RUN_OR_CHECKPOINT, the network flags and those of the data."""
     parser.add_argument("checkpoint", metavar="RUN_OR_CHECKPOINT")
     add_network_flags(parser.add_argument_group("network, where there is no run.json"))
     add_data_flags(parser.add_argument_group("data"))
 
 
 def load(args, with_data: bool = True) -> TrainedNetwork:
-    """What the command line names; UserError where it does not fit together.
+    """Return the network that the command line names; UserError if flags and files don't fit.
 
-    with_data: False where the data are read only if the record does not tell their preprocessing
+    with_data: if False, load the data only if no record has their preprocessing
     """
     run = args.checkpoint
     if not os.path.isdir(run):
@@ -48,7 +49,7 @@ def load(args, with_data: bool = True) -> TrainedNetwork:
         recipe, directory, fake_seed, preprocessing = _recorded(args, run)
     else:
         recipe, directory, fake_seed = recipe_from(args), args.dataset_dir, None
-    import datasets  # TensorFlow takes seconds to start: mistakes in the command are told before
+    import datasets  # TensorFlow takes seconds to load: mistakes in the flags are reported first
     from run_directory.checkpoints import find_checkpoint, network_weights
 
     prefix = find_checkpoint(args.checkpoint)
@@ -62,7 +63,7 @@ def load(args, with_data: bool = True) -> TrainedNetwork:
 
 
 def _recorded(args, run: str):
-    """(recipe, folder of the data, seed of random images or None, preprocessing) of its record."""
+    """Return (recipe, folder of the data, seed of random images or None, preprocessing)."""
     given = _network_flags(args)
     if given:
         raise UserError(
@@ -87,7 +88,7 @@ def _recorded(args, run: str):
 
 
 def _network_flags(args) -> list:
-    """The names of the network flags that were given."""
+    """Return the names of the network flags that were given."""
     group = Parser()
     add_network_flags(group)
     return sorted(name for name in vars(group.parse_args([])) if getattr(args, name) is not None)

@@ -1,4 +1,4 @@
-"""The output of every layer for the first test images, to compare across stacks and platforms.
+"""Save the activations for the first test images, to compare across stacks and platforms.
 
 python scripts/activations.py RUN_OR_CHECKPOINT --images 8 --out activations.npz [--gradients]
 """
@@ -13,21 +13,23 @@ from platforms.npu_options import ALWAYS, PRECISION_MODES
 
 
 def parser() -> Parser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = Parser(
-        description="Dump every named layer's output for the first test images.",
-        epilog=trained_network.WITHOUT_RECORD + "\nOf a run directory it is the newest "
+        description="Save the activations of every layer for the first test images.",
+        epilog=trained_network.WITHOUT_RECORD + "\nA run directory stands for its newest "
         "checkpoint; RUN/model-0 names the first.",
     )
     trained_network.add_flags(parser)
     dump = parser.add_argument_group("dump")
-    dump.add_argument("--images", type=int_at_least(1), metavar="N", default=8, help="how many [8]")
     dump.add_argument(
-        "--out", type=new_file(".npz"), metavar="FILE.npz", required=True, help="where to"
+        "--images", type=int_at_least(1), metavar="N", default=8, help="number of images [8]"
+    )
+    dump.add_argument(
+        "--out", type=new_file(".npz"), metavar="FILE.npz", required=True, help="file to write"
     )
     dump.add_argument(
         "--gradients", action="store_true",
-        help="also the outputs in training form, and the gradients of the step",
+        help="also activations in training form, and the gradients of one step",
     )  # fmt: skip
     dump.add_argument("--npu", action="store_true", help="compute on this host's Ascend NPU")
     dump.add_argument(
@@ -38,7 +40,7 @@ def parser() -> Parser:
 
 
 def session_config(args):
-    """Where the outputs are computed: here, as every session does, or on the NPU of this host."""
+    """Return the session config of this stack, or with --npu that of this host's Ascend NPU."""
     if not args.npu:
         from common.tf_stack import session_config
 

@@ -1,4 +1,4 @@
-"""Did two runs do the same, and if not, where did they first go apart?
+"""Did two runs do the same thing and, if not, where do they first differ?
 
 python scripts/compare.py RUN_A RUN_B [--html report.html] [--json report.json]
 
@@ -17,7 +17,7 @@ from sparsenet.errors import EXIT_FAILED, UserError, exit_code_of
 
 
 def parser() -> Parser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = Parser(
         description="Compare two runs: records, graph, checkpoints, curves, activations.",
         epilog="RUN: a run directory, a graph (.pbtxt, .pb, .meta), a checkpoint's prefix, a\n"
@@ -27,44 +27,49 @@ def parser() -> Parser:
     parser.add_argument("a", metavar="RUN_A")
     parser.add_argument("b", metavar="RUN_B")
     parser.add_argument(
-        "--html", type=new_file(), metavar="FILE", help="write a report that stands by itself"
+        "--html", type=new_file(), metavar="FILE", help="write a self-contained report"
     )
     parser.add_argument(
         "--json", type=new_file(), metavar="FILE", help="write everything that was found"
     )
     parser.add_argument(
         "--reference", metavar="RUN", nargs="+", default=[],
-        help="runs of one platform, whose spread the curves are held against",
+        help="runs of one platform, whose spread the curves are compared with",
     )  # fmt: skip
+    add_thresholds(parser)
+    return parser
+
+
+def add_thresholds(parser: Parser) -> None:
+    """Add the flags that say from which values on a difference counts."""
     thresholds = parser.add_argument_group("thresholds")
     thresholds.add_argument(
         "--max_distance", type=positive, metavar="F", default=1e-4,
-        help="relative Euclidean distance of a variable [1e-4]",
+        help="largest relative Euclidean distance of a variable [1e-4]",
     )  # fmt: skip
     thresholds.add_argument(
         "--min_cosine", type=float_where("from -1 to 1", lambda value: -1 <= value <= 1),
-        metavar="F", default=0.98, help="of a layer's output or a gradient [0.98]",
+        metavar="F", default=0.98, help="least cosine of an activation or a gradient [0.98]",
     )  # fmt: skip
     thresholds.add_argument(
         "--sigmas",
         type=positive,
         metavar="F",
         default=3.0,
-        help="width of the curves' tolerance [3]",
+        help="tolerance of the curves, in standard deviations [3]",
     )
     thresholds.add_argument(
         "--test_images", type=int_at_least(1), metavar="N",
-        help="behind each test error [from run.json, else 10000]",
+        help="size of the test set [from run.json, else 10000]",
     )  # fmt: skip
     thresholds.add_argument(
         "--same_stack", action="store_true",
         help="judge trained checkpoints too: stack, precision and seed are the same",
     )  # fmt: skip
-    return parser
 
 
 def main() -> int:
-    """0 same, 1 different."""
+    """Compare, print and write; return 0 for the same, 1 for different."""
     args = parser().parse_args()
     if sys.version_info < (3, 10):
         raise UserError(
@@ -95,7 +100,7 @@ def main() -> int:
 
 
 def compare(a, b, references, thresholds, args) -> list:
-    """The parts, those that decide first."""
+    """Return the five parts of the comparison."""
     from comparison.activations import compare_activation_files
     from comparison.checkpoints import compare_checkpoint_files
     from comparison.curves import compare_curve_files
@@ -117,7 +122,7 @@ def compare(a, b, references, thresholds, args) -> list:
 
 
 def json_text(parts, args, thresholds) -> str:
-    """Everything that was found."""
+    """Return everything that was found as JSON."""
     from comparison.findings import plain, verdict
 
     report = {

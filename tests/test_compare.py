@@ -1,4 +1,4 @@
-"""The comparison has to be able to fail: seeded faults, each found by the part that should."""
+"""The comparison has to be able to fail: each seeded fault is found by the part meant for it."""
 
 import json
 import math
@@ -391,7 +391,7 @@ def test_statistics_that_no_step_updates_are_found(tmp_path):
     paths = [write_graph(tmp_path / (str(x) + ".pbtxt"), lambda x=x: build(x)) for x in (1, 0)]
     part = graph_part(*paths)
     assert part.verdict == findings.DIFFERENT
-    assert "nothing runs it in B" in part.headline and "update" in part.headline
+    assert "never run in B" in part.headline and "update" in part.headline
     assert graph_part(paths[0], paths[0]).verdict == findings.SAME
 
 
@@ -700,7 +700,7 @@ def test_activations_of_other_weights_are_only_reported(dump, tmp_path):
     assert "weights" in part.judged_by
 
 
-# Mistakes ----------------------------------------------------------------------------------------
+# Mistakes on the command line -------------------------------------------------------------------
 
 
 def test_mistakes(run, tmp_path):

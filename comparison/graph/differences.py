@@ -96,10 +96,10 @@ def _either(a: str, b: str) -> str:
 
 
 def _run_changes(a: Node, b: Node) -> List[str]:
-    """Return whether the training steps of one graph only update a moving statistic, in words."""
+    """Return that only one graph runs an update of a moving statistic, in words, if so."""
     if a.part != "moving statistics" or not changes_state(a) or a.is_run == b.is_run:
         return []
-    return ["nothing runs it in {}".format("B" if a.is_run else "A")]
+    return ["never run in {}".format("B" if a.is_run else "A")]
 
 
 def _own_changes(a: Node, b: Node) -> List[str]:
@@ -141,7 +141,7 @@ def _input_changes(a: Node, b: Node, matching: Matching) -> List[str]:
         texts = reads_text(new, last=True), reads_text(gone, last=True)
     text = "reads {} instead of {}".format(*texts)
     kept = list((before & after).elements())
-    return ["{} (beside {})".format(text, reads_text(kept)) if kept else text]
+    return ["{} (along with {})".format(text, reads_text(kept)) if kept else text]
 
 
 def _same_terms(wanted, reads) -> bool:

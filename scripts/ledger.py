@@ -160,6 +160,7 @@ def print_markdown(rows: List[Row], short: bool) -> None:
     """Print one table for a document, its legends, and what is to be said of its rows."""
     if short:
         columns, legends = SHORT_COLUMNS, [SHORT_LEGEND]
+        rows = [row for row in rows if row.published or row.errors]
     else:
         columns = [NAME] + [column for table in TABLES for column in table.columns]
         legends = [table.legend for table in TABLES]
@@ -178,7 +179,11 @@ def parser() -> Parser:
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument("--csv", action="store_true", help="all columns, plain integers")
     ways.add_argument("--markdown", action="store_true", help="a table for a document")
-    parser.add_argument("--short", action="store_true", help="with --markdown: six columns")
+    parser.add_argument(
+        "--short",
+        action="store_true",
+        help="with --markdown: what is printed of networks, in six columns",
+    )
     parser.add_argument(
         "--only", metavar="START", default="", help="rows whose names start with this"
     )

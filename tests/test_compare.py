@@ -30,6 +30,8 @@ from sparsenet.errors import UserError
 from training import command_line
 from training.run import train
 
+pytestmark = pytest.mark.trains
+
 COMPARE = CHECKOUT / "scripts" / "compare.py"
 ACTIVATIONS = CHECKOUT / "scripts" / "activations.py"
 SHORT = TINY + ["--max_epoch", "5", "--steps_per_epoch", "3"]

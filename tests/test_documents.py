@@ -181,7 +181,7 @@ def test_the_front_page_leads_to_every_page():
 def generate(command: str) -> str:
     """What stands below a command in a comment: its output."""
     words = shlex.split(command)
-    result = run_python(CHECKOUT / words[1], *words[2:])
+    result = run_python(CHECKOUT / words[1], *words[2:], alone=True)
     assert result.code == 0, result
     return result.out.strip()
 

@@ -10,6 +10,8 @@ import pytest
 from conftest import CHECKOUT, TINY, assert_refused, launch, run_python
 from graphs import relative_difference
 
+pytestmark = pytest.mark.trains
+
 SCRIPT = CHECKOUT / "scripts" / "freeze_graph.py"
 
 

@@ -127,6 +127,7 @@ def test_bad_folders(tmp_path):
         imagenet_data.load(str(tmp_path / "a"))
 
 
+@pytest.mark.trains
 def test_it_trains(tmp_path):
     write_folder(tmp_path / "data", per_class=8)
     flags = ["--recipe", "sparsenet-121-32", "--layers", "1,1,1,1", "--growth_rate", "4",

@@ -13,6 +13,8 @@ import time
 import pytest
 from conftest import CHECKOUT, CLEAN_ENVIRONMENT, Result
 
+pytestmark = pytest.mark.trains
+
 SHORT = ["--recipe", "digits", "--depth", "7", "--subset", "320"]
 NETWORK = "SparseNet_ID1616_for_TensorFlow"
 

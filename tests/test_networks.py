@@ -249,6 +249,7 @@ def test_original_checkpoints_give_the_original_logits(tmp_path, recipe, depth, 
     assert "{:.2%}".format(wrong) in result.out
 
 
+@pytest.mark.trains
 def test_an_original_checkpoint_can_be_trained_on(tmp_path):
     stream = np.random.RandomState(0)
     weights = {name: np.abs(stream.standard_normal(shape) * 0.2 + 0.3).astype(np.float32)
@@ -436,6 +437,7 @@ FAMILIES = {
 }
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_tiny_member_of_each_family_learns(family):
     """Twenty real steps of the recipe's optimizer on one batch: the loss falls by a third."""
@@ -451,6 +453,7 @@ def test_a_tiny_member_of_each_family_learns(family):
     assert losses[-1] < 0.67 * losses[0], losses
 
 
+@pytest.mark.trains
 def test_imagenet_members_learn():
     for head in ("gap", "map3x3"):
         config = dataclasses.replace(

@@ -12,6 +12,8 @@ from google.protobuf import text_format
 
 from platforms import npu_options
 
+pytestmark = pytest.mark.trains
+
 STAND_IN = CHECKOUT / "tests" / "stand_in"
 SHORT = TINY + ["--max_epoch", "2", "--drop_1", "1"]
 QUEUES = ("Queue", "Iterator", "Dataset")

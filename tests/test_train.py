@@ -29,6 +29,8 @@ from sparsenet.published import RECIPES
 from training import command_line, prepare
 from training.run import reason_of, train
 
+pytestmark = pytest.mark.trains
+
 
 def rows_of(directory):
     return read_rows(find_table(str(directory)))

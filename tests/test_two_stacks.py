@@ -19,9 +19,12 @@ from sparsenet_model import CROSS_ENTROPY, LOGITS, SparseNet
 LEGACY_PYTHON = os.environ.get("SPARSENET_LEGACY_PYTHON")
 IS_MODERN = not tf.__version__.startswith("1.")
 
-pytestmark = pytest.mark.skipif(
-    not (LEGACY_PYTHON and IS_MODERN), reason="compares the modern stack with the other one"
-)
+pytestmark = [
+    pytest.mark.trains,
+    pytest.mark.skipif(
+        not (LEGACY_PYTHON and IS_MODERN), reason="compares the modern stack with the other one"
+    ),
+]
 
 # Prints the logits of the test set of a run, from its last checkpoint; run on either stack.
 LOGITS_PROGRAM = """

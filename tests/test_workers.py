@@ -18,6 +18,8 @@ import cifar_data
 from platforms.platform import Platform
 from platforms.workers import Workers
 
+pytestmark = pytest.mark.trains
+
 TINY = ["--recipe", "digits", "--depth", "7", "--subset", "320", "--batch_size", "32"]
 # How far apart what training has changed may be, for each variable as a whole. Sums of float32 in
 # another order differ by 1e-6; one ReLU that they flip, in one of 32 images, has moved a gradient

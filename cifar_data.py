@@ -232,7 +232,9 @@ def _archive_reader(path: str, layout: Layout) -> ReadFile:
             for member in archive:
                 file = os.path.basename(member.name)
                 if member.isfile() and file in wanted:
-                    contents[file] = archive.extractfile(member).read()
+                    content = archive.extractfile(member)
+                    if content is not None:  # None for what is no file
+                        contents[file] = content.read()
             # To the end: only there does a compressed stream tell whether it was damaged.
             stream: Any = archive.fileobj
             while stream.read(1 << 20):

@@ -101,7 +101,7 @@ In percent, as printed; +: with augmentation; later: in a later version of the p
 )
 
 # At most six columns: what a README has room for.
-SHORT_COLUMNS = (
+SHORT_COLUMNS: Sequence[Column] = (
     NAME,
     Column("printed parameters", lambda row: row.published),
     Column("parameters here", lambda row: thousands(row.parameters)),

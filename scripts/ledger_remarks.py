@@ -1,7 +1,7 @@
 """What the ledger says below its tables: why counts differ, and answers to what others claim."""
 
 import dataclasses
-from typing import List
+from typing import Dict, List
 
 from ledger_rows import Row, rounds_to
 
@@ -11,7 +11,7 @@ from sparsenet.published import PUBLISHED, RECIPES
 
 def notes(rows: List[Row]) -> List[str]:
     """Return why counts differ and what else there is to say, each once."""
-    names = {}
+    names: Dict[str, List[str]] = {}
     for row in rows:
         for text in (row.reason, row.remarks):
             if text:
@@ -44,7 +44,7 @@ def keras_answer() -> List[str]:
             *[PUBLISHED[name].parameters for name in KERAS_PRINTED],
         ),
     ]
-    meets = {printed: [] for printed in KERAS_PRINTED.values()}
+    meets: Dict[str, List[str]] = {printed: [] for printed in KERAS_PRINTED.values()}
     for convention, count, classes in KERAS_CONVENTIONS:
         cells = []
         for name, printed in KERAS_PRINTED.items():

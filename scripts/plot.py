@@ -11,7 +11,7 @@ import dataclasses
 import math
 import os
 import sys
-from typing import NamedTuple
+from typing import Any, Dict, List, NamedTuple
 
 from common.cli import Parser, new_file, int_at_least
 from common.figures import new_figure, plain_logarithmic, save
@@ -208,7 +208,8 @@ def parameters_on(recipe: Recipe, dataset: str) -> float:
 def efficiency_figure():
     """The papers' efficiency figure: parameters here against the errors that were published."""
     figure, axes = new_figure(2, 2, width=14, height=11)
-    labels, handles = {}, {}
+    labels: Dict[Any, List[Label]] = {}  # by panel
+    handles = {}
     for panel, (data, dataset, title) in zip(axes.flat, PANELS):
         labels[panel] = []
         for family, color, points in points_by_family(data, dataset):

@@ -27,7 +27,7 @@ import dataclasses
 import os
 import re
 from collections import OrderedDict
-from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from sparsenet.config import ATTENTIONS, COMBINES, FETCHES, HEADS, STEMS, UNITS, SparseNetConfig
 from sparsenet.errors import UserError, require
@@ -252,7 +252,8 @@ COLUMNS = OrderedDict(
     + list(FIGURE_CELLS.items())
     + [(title, _PERCENT) for title in ERRORS]
 )
-Cells = Dict[str, object]  # column -> what its cell means; without the empty ones
+# Column -> what its cell means, of the type that COLUMNS makes of it; without the empty ones.
+Cells = Dict[str, Any]
 
 
 # Rows -------------------------------------------------------------------------------------------
@@ -260,7 +261,7 @@ Cells = Dict[str, object]  # column -> what its cell means; without the empty on
 
 def read(path: str = PATH) -> Dict[str, Network]:
     """Return the networks of a file by name, in its order; UserError names row and column."""
-    networks = OrderedDict()
+    networks: Dict[str, Network] = OrderedDict()
     with open(path, encoding="utf-8", newline="") as stream:
         lines = csv.reader(stream, strict=True)
         row = "titles"
@@ -290,7 +291,7 @@ def _check_titles(titles: List[str]) -> None:
 def _cells(titles: List[str], line: List[str]) -> Cells:
     """Return what the cells of a line mean, after a look at which of them are there."""
     require(len(line) == len(titles), "cells", len(line), "{}, one a column".format(len(titles)))
-    cells = {}
+    cells: Cells = {}
     for title, text in zip(titles, line):
         if text:
             try:
@@ -369,6 +370,7 @@ def network_name(recipe: Recipe, config: SparseNetConfig) -> str:
             return known.name
     if recipe.depth_rule is None:
         return recipe.name + "-modified"
+    parts: List[object]
     if not recipe.depth_rule.exact:  # a depth that was rounded away can't be told any more
         parts = [recipe.name, "x".join(map(str, config.layers))]
     elif len(set(config.layers)) == 1:

@@ -53,11 +53,12 @@ def compare_graphs(a: NormalGraph, b: NormalGraph) -> GraphDifferences:
     matching = Matching(a, b)
     found = _changed(a, matching) + _left_over(a, b, matching)
     found.sort(key=lambda item: (PARTS.index(item[1].part), item[0]))
-    sizes = {
-        part: tuple(sum(node.part == part for node in graph.nodes) for graph in (a, b))
-        for part in PARTS
-    }
+    sizes = {part: (_size(a, part), _size(b, part)) for part in PARTS}
     return GraphDifferences([each for _, each in found], sizes, _reordered(a, b))
+
+
+def _size(graph: NormalGraph, part: str) -> int:
+    return sum(node.part == part for node in graph.nodes)
 
 
 def _reordered(a: NormalGraph, b: NormalGraph) -> int:
@@ -97,7 +98,7 @@ def _either(a: str, b: str) -> str:
 
 def _run_changes(a: Node, b: Node) -> List[str]:
     """Return that only one graph runs an update of a moving statistic, in words, if so."""
-    if a.part != "moving statistics" or not changes_state(a) or a.is_run == b.is_run:
+    if a.part != "moving statistics" or not changes_state(a.type) or a.is_run == b.is_run:
         return []
     return ["never run in {}".format("B" if a.is_run else "A")]
 
@@ -185,12 +186,12 @@ def _deciding(graph: NormalGraph, readers, other_of) -> set:
 
     A graph that changes no variable exists for its results: all of its ops decide.
     """
-    changing = [node for node in graph.nodes if changes_state(node)]
+    changing = [node for node in graph.nodes if changes_state(node.type)]
     found = set()
     for node in reversed(graph.nodes):
         if other_of(node) is not None:
             continue
-        trains = changes_state(node) and (
+        trains = changes_state(node.type) and (
             node.type.startswith("Apply") or other_of(node.inputs[0][0]) is not None
         )
         is_upstream = any(
@@ -220,7 +221,7 @@ def _first_common(node: Node, readers, other_of) -> Optional[str]:
 def reads_text(nodes, last: bool = False) -> str:
     """Return the first name of each op, or with `last` the last one; values of constants."""
     place = -1 if last else 0
-    texts = [value_text(node) if node.type == "Const" else node.names[place] for node in nodes]
+    texts = [node.names[place] if node.value is None else value_text(node.value) for node in nodes]
     return ", ".join(texts) or "nothing"
 
 
@@ -241,11 +242,11 @@ def _shown(value) -> str:
     return "{:.6g}".format(value) if isinstance(value, float) else str(value)
 
 
-def value_text(node: Node) -> str:
+def value_text(value: np.ndarray) -> str:
     """Return the first values of a constant."""
-    values = node.value.ravel()
     shown = ", ".join(
-        "{:.6g}".format(v) if isinstance(v, np.floating) else str(v) for v in values[:SHOWN_VALUES]
+        "{:.6g}".format(float(v)) if isinstance(v, np.floating) else str(v)
+        for v in value.ravel()[:SHOWN_VALUES]
     )
-    more = ", ..." if values.size > SHOWN_VALUES else ""
-    return shown + more if node.value.shape == () else "[{}{}]".format(shown, more)
+    more = ", ..." if value.size > SHOWN_VALUES else ""
+    return shown + more if value.shape == () else "[{}{}]".format(shown, more)

@@ -75,10 +75,10 @@ def _static_shape_read(ops: Ops, name: str, port: int) -> Optional[Tuple[int, ..
 
 def _constant_ops(ops: Ops) -> List[str]:
     """Return the names of the constants and of what depends on them alone, inputs first."""
-    constant = {}
+    constant: Dict[str, bool] = {}
     for name in in_order(ops):
         op = ops[name]
-        size = max((np.prod(s) for s in op.shapes if s is not None), default=0)
+        size = max((int(np.prod(s)) for s in op.shapes if s is not None), default=0)
         constant[name] = (op.type == "Const" or bool(op.inputs)) and (
             size <= LARGEST_FOLDED
             and not op.type.startswith(STATEFUL)
@@ -90,7 +90,7 @@ def _constant_ops(ops: Ops) -> List[str]:
 def _run(ops: Ops, foldable: List[str], results: List[Output]) -> Dict[Output, np.ndarray]:
     """Return the values of ops that depend on constants alone, where this TensorFlow runs them."""
     graph = tf.Graph()
-    tensors = {}
+    tensors: Dict[str, list] = {}
     with graph.as_default(), tf.device("/cpu:0"):
         for name in foldable:
             # An op of another platform or version is left as it is, with what depends on it.

@@ -23,7 +23,8 @@ class Matching:
     def __init__(self, a: NormalGraph, b: NormalGraph):
         self.a, self.b = a, b
         self.readers_a, self.readers_b = readers_of(a), readers_of(b)
-        self._b_of, self._a_of = {}, {}
+        self._b_of: Dict[Node, Node] = {}
+        self._a_of: Dict[Node, Node] = {}
         self.counts: Dict[str, int] = {}
         for each in PASSES:
             before = len(self._b_of)

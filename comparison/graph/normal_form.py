@@ -73,7 +73,7 @@ def parts_of(ops: Ops, order: List[str]) -> Dict[str, str]:
     An op that the network reads belongs to the network, whatever else reads it.
     order: names, inputs first
     """
-    parts = {}
+    parts: Dict[str, str] = {}
     after_gradient = set()
     for name in order:
         op = ops[name]
@@ -133,7 +133,8 @@ def merge_identical(ops: Ops, run: Set[str]) -> Tuple[List[Node], int]:
     order = in_order(ops)
     parts = parts_of(ops, order)
     ambiguous = _ambiguous_placeholders(ops)
-    by_key, by_name = {}, {}
+    by_key: Dict[bytes, Node] = {}
+    by_name: Dict[str, Node] = {}
     for name in order:
         op = ops[name]
         inputs = tuple((by_name[s], port) for s, port in op.inputs if s in by_name)

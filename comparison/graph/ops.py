@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import hashlib
-from typing import Callable, Container, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Container, Dict, List, Optional, Set, Tuple
 
 from common.tf_stack import tf
 
@@ -26,7 +26,7 @@ class Op:
     type: str
     inputs: List[Output]
     controls: List[str]
-    attributes: Dict[str, object]
+    attributes: Dict[str, Any]
     shapes: List[Optional[Tuple[int, ...]]]
     definition: tf.NodeDef
     value: Optional[np.ndarray] = None
@@ -102,7 +102,7 @@ def _digests_of_functions(graph: tf.GraphDef) -> Dict[str, str]:
     }
 
 
-def _attributes(node: tf.NodeDef, functions: Dict[str, str]) -> Dict[str, object]:
+def _attributes(node: tf.NodeDef, functions: Dict[str, str]) -> Dict[str, Any]:
     """Return the attributes of an op; a function as its body's digest, as its name is numbered."""
     return {
         name: functions.get(value.func.name, value.func.name)
@@ -194,12 +194,12 @@ def read_split_off(ops: Ops, outputs: Container[Output]) -> None:
         op.inputs = [("{}:{}".format(*each), 0) if each in outputs else each for each in op.inputs]
 
 
-def changes_state(op: Op) -> bool:
-    """Return whether an op writes a variable."""
-    return op.type.startswith(("Assign", "Apply", "Scatter"))
+def changes_state(op_type: str) -> bool:
+    """Return whether an op of this type writes a variable."""
+    return op_type.startswith(("Assign", "Apply", "Scatter"))
 
 
-def drop(ops: Ops, is_dropped: Callable[[Op], bool]) -> int:
+def drop(ops: Ops, is_dropped: Callable[[Op], object]) -> int:
     """Drop ops, and with them the inputs of their readers; return how many."""
     dropped = [name for name, op in ops.items() if is_dropped(op)]
     for name in dropped:
@@ -209,7 +209,7 @@ def drop(ops: Ops, is_dropped: Callable[[Op], bool]) -> int:
     return len(dropped)
 
 
-def drop_with_feeders(ops: Ops, is_dropped: Callable[[Op], bool]) -> int:
+def drop_with_feeders(ops: Ops, is_dropped: Callable[[Op], object]) -> int:
     """Drop ops and all that feeds them alone; return how many."""
     users = users_of(ops)
     gone = {name for name, op in ops.items() if is_dropped(op)}
@@ -217,7 +217,8 @@ def drop_with_feeders(ops: Ops, is_dropped: Callable[[Op], bool]) -> int:
     while pending:
         name = pending.pop()
         for source, _ in ops[name].inputs:
-            if source not in gone and users[source] <= gone and not changes_state(ops[source]):
+            is_unused = source not in gone and users[source] <= gone
+            if is_unused and not changes_state(ops[source].type):
                 gone.add(source)
                 pending.append(source)
     return drop(ops, lambda op: op.name in gone)

@@ -288,7 +288,7 @@ def drop_unused(ops: Ops) -> int:
     consumed = {name for op in ops.values() for name, _ in op.inputs}
     pending = [
         op.name for op in ops.values()
-        if changes_state(op)
+        if changes_state(op.type)
         or (op.name not in consumed and op.type not in LEAVES and not GRADIENTS.search(op.name))
     ]  # fmt: skip
     used = set()

@@ -11,10 +11,10 @@ from comparison.sources import Source
 
 def compare_graph_files(a: Source, b: Source) -> Part:
     """Compare two graphs: the same if they are isomorphic after the normalisations of steps.py."""
-    for source in (a, b):
-        if source.graph is None:
-            return absent("graph", "no graph in {}".format(source.path))
-    graphs = [normal_form(read_graph(source.graph)) for source in (a, b)]
+    if a.graph is None or b.graph is None:
+        lacking = a if a.graph is None else b
+        return absent("graph", "no graph in {}".format(lacking.path))
+    graphs = [normal_form(read_graph(path)) for path in (a.graph, b.graph)]
     result = compare_graphs(*graphs)
     # A graph without the test's tower, or without training, is compared in the parts it has.
     one_sided = {part for part, sizes in result.sizes.items() if 0 in sizes and any(sizes)}
@@ -74,7 +74,7 @@ def ignored_text(applied: Dict[str, Tuple[int, int]]) -> str:
 
 def counts_text(differences: List[Difference]) -> str:
     """Return `network 1 added, 2 changed; gradient 3 changed`."""
-    parts = {}
+    parts: Dict[str, Dict[str, int]] = {}
     for each in differences:
         counts = parts.setdefault(each.part, {})
         counts[each.kind] = counts.get(each.kind, 0) + 1

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import zipfile
-from typing import List, Optional
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -68,10 +68,10 @@ class Dump:
 
 def compare_activation_files(a: Source, b: Source, thresholds: Thresholds) -> Part:
     """Compare the arrays of two runs by their cosine; judged if weights and images are equal."""
-    for source in (a, b):
-        if source.activations is None:
-            return absent("activations", "no activations*.npz in {}".format(source.path))
-    dumps = [Dump(source.activations) for source in (a, b)]
+    if a.activations is None or b.activations is None:
+        lacking = a if a.activations is None else b
+        return absent("activations", "no activations*.npz in {}".format(lacking.path))
+    dumps = [Dump(path) for path in (a.activations, b.activations)]
     names = list(dict.fromkeys(dumps[0].names + dumps[1].names))
     layers = [compare_layer(name, *dumps) for name in names]
     mark_noise(layers, dumps[0])
@@ -96,7 +96,7 @@ def compare_activation_files(a: Source, b: Source, thresholds: Thresholds) -> Pa
 
 def is_under(layer: Layer, least_cosine: float) -> bool:
     """Return whether an array can't be compared, or differs by more than noise."""
-    if layer.problem:
+    if layer.distance is None:
         return True
     return not (layer.is_noise or layer.distance.cosine >= least_cosine)
 
@@ -126,7 +126,7 @@ def mark_noise(layers: List[Layer], a: Dump) -> None:
 
     The gradient of a bias before a batch norm is 0 up to rounding: it has no direction.
     """
-    sizes = {}
+    sizes: Dict[str, List[float]] = {}
     for layer in layers:
         if layer.distance:
             largest = float(np.abs(a.read(layer.name)).max(initial=0))
@@ -148,11 +148,16 @@ def differs(dumps: List[Dump], field: str) -> bool:
     return None not in recorded and recorded[0] != recorded[1]
 
 
+def measured(layers: List[Layer]) -> List[Tuple[Layer, Distance]]:
+    """Return the arrays that can be compared, each with its distance."""
+    return [(layer, layer.distance) for layer in layers if layer.distance is not None]
+
+
 def layer_text(layer: Layer) -> str:
     """Return `inference/block1/layer0/bn1: cosine 0.9, distance 0.1, largest 0.3`."""
-    if layer.problem:
-        return "{}: {}".format(layer.name, layer.problem)
     found = layer.distance
+    if found is None:
+        return "{}: {}".format(layer.name, layer.problem)
     return "{}: cosine {:.6f}, distance {:.3g}, largest {:.3g}".format(
         layer.name, found.cosine, found.relative_distance, found.max_abs
     )
@@ -164,16 +169,17 @@ def _headline(layers: List[Layer], bad: List[Layer]) -> str:
         return "{} of {} under the threshold; first {}".format(
             len(bad), plural(len(layers), "array"), layer_text(bad[0])
         )
-    judged = [layer for layer in layers if not layer.is_noise] or layers
-    ranked = sorted(judged, key=lambda layer: layer.distance.cosine)
+    found = measured(layers)
+    judged = [(layer, apart) for layer, apart in found if not layer.is_noise] or found
+    ranked = sorted(judged, key=lambda each: each[1].cosine)
     return "{}, none under the threshold; lowest {}".format(
-        plural(len(layers), "array"), layer_text(ranked[0])
+        plural(len(layers), "array"), layer_text(ranked[0][0])
     )
 
 
 def _noise_line(layers: List[Layer]) -> List[str]:
     """Return a line, or none, for the low cosines that are not judged."""
-    low = [x for x in layers if x.is_noise and x.distance.cosine < 0.999]
+    low = [x for x, apart in measured(layers) if x.is_noise and apart.cosine < 0.999]
     return ["({} of rounding alone: not judged)".format(plural(len(low), "array"))] if low else []
 
 
@@ -181,12 +187,12 @@ def _worst_lines(layers: List[Layer], bad: List[Layer]) -> List[str]:
     """Return the farthest array within the threshold of each stage."""
     lines = []
     for stage in STAGES:
-        found = [x for x in layers if x.name.startswith(stage + "/") and x not in bad]
-        if found:
-            farthest = max(found, key=lambda layer: layer.distance.relative_distance)
+        within = [x for x in layers if x.name.startswith(stage + "/") and x not in bad]
+        if within:
+            farthest, _ = max(measured(within), key=lambda each: each[1].relative_distance)
             lines.append(
                 "({}: {} within the threshold, farthest {})".format(
-                    stage, len(found), layer_text(farthest)
+                    stage, len(within), layer_text(farthest)
                 )
             )
     return lines

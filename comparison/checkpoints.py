@@ -8,7 +8,7 @@ are the same; which variables of the network there are decides at any step.
 import dataclasses
 import math
 import re
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -53,6 +53,9 @@ class Variable:
     distance: Optional[Distance] = None
     histogram: Optional[List[int]] = None
     edges: Optional[Tuple[float, float]] = None
+
+
+Measured = Tuple[Variable, Distance]  # a variable whose values were compared, and their distance
 
 
 @dataclasses.dataclass
@@ -101,7 +104,7 @@ def compare_checkpoint_files(
         lines,
         data={
             "comparisons": comparisons,
-            "failures": {k: [v.name for v in x] for k, x in bad.items()},
+            "failures": {k: [v.name for v, _ in x] for k, x in bad.items()},
         },
     )
 
@@ -117,7 +120,9 @@ def misfits(each: Comparison) -> List[Variable]:
     ]  # fmt: skip
 
 
-def verdict_of(judged: List[Comparison], bad: dict, structural: List[Variable]) -> str:
+def verdict_of(
+    judged: List[Comparison], bad: Dict[str, List[Measured]], structural: List[Variable]
+) -> str:
     """Return DIFFERENT or SAME, or REPORTED if no values are judged."""
     if structural or any(bad[each.step] for each in judged):
         return DIFFERENT
@@ -125,13 +130,15 @@ def verdict_of(judged: List[Comparison], bad: dict, structural: List[Variable]) 
     return SAME if values else REPORTED
 
 
-def pairs_to_compare(a: Source, b: Source, alone: bool, same_stack: bool):
+def pairs_to_compare(
+    a: Source, b: Source, alone: bool, same_stack: bool
+) -> List[Tuple[str, int, int, Optional[str]]]:
     """Return tuples (step in words, step of A, step of B, why its values decide or None)."""
     common = sorted(set(a.checkpoints) & set(b.checkpoints))
     trained = "same stack, precision and seed" if same_stack else None
     if alone and trained is None:
         trained = "there is nothing else to compare"
-    pairs = []
+    pairs: List[Tuple[str, int, int, Optional[str]]] = []
     if 0 in common:
         pairs.append(("0", 0, 0, "initial weights have to be equal"))
     if common and common[-1] not in (0, UNKNOWN_STEP):
@@ -160,22 +167,22 @@ def compare(step: str, prefix_a: str, prefix_b: str, judged_by: Optional[str]) -
 
 def compare_variable(name: str, a: Dict[str, np.ndarray], b: Dict[str, np.ndarray]) -> Variable:
     """Return how far apart the values of a variable are, or why they can't be compared."""
-    values = a.get(name), b.get(name)
-    present = [value for value in values if value is not None]
-    shape = present[0].shape
+    shape = (a if name in a else b)[name].shape
     kind = kind_of(name, set(a) | set(b))
     variable = Variable(name, kind, layer_of(name), shape)
-    if len(present) < 2:
-        variable.problem = "absent in {}".format("A" if values[0] is None else "B")
-    elif values[0].shape != values[1].shape:
+    if name not in a or name not in b:
+        variable.problem = "absent in {}".format("B" if name in a else "A")
+        return variable
+    values = a[name], b[name]
+    if values[0].shape != values[1].shape:
         variable.problem = "shape {} | {}".format(*(list(value.shape) for value in values))
     elif values[0].dtype != values[1].dtype:
         variable.problem = "dtype {} | {}".format(*(value.dtype for value in values))
     elif values[0].dtype.kind not in NOT_ARRAYS:
-        values = [as_real(value) for value in values]
-        variable.distance = distance(*values)
-        variable.histogram, variable.edges = histogram(*values)
-    elif (values[0] != values[1]).any():
+        numbers = as_real(values[0]), as_real(values[1])
+        variable.distance = distance(*numbers)
+        variable.histogram, variable.edges = histogram(*numbers)
+    elif np.any(values[0] != values[1]):
         variable.problem = "values differ"
     return variable
 
@@ -215,39 +222,49 @@ def layer_of(name: str) -> str:
     return re.sub(r"/(mean/EMA|variance/EMA|[^/]+)$", "", name)
 
 
-def place_in_network(name: str):
+def place_in_network(name: str) -> Tuple[Tuple[float, bool], List[Union[int, str]]]:
     """Return a sort key in the order of the layers: conv0, block1, transition1, block2, ..."""
     scope = re.match(r"(block|transition)(\d+)", name)
+    number, is_transition = math.inf, False
     if scope:
-        stage = (int(scope.group(2)), scope.group(1) == "transition")
-    else:
-        stage = (0, False) if re.match(r"(conv|bn|pool)0", name) else (math.inf, False)
-    return stage, [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+        number, is_transition = int(scope.group(2)), scope.group(1) == "transition"
+    elif re.match(r"(conv|bn|pool)0", name):
+        number = 0
+    parts = re.split(r"(\d+)", name)
+    return (number, is_transition), [int(part) if part.isdigit() else part for part in parts]
 
 
-def failures(each: Comparison, thresholds: Thresholds) -> List[Variable]:
+def failures(each: Comparison, thresholds: Thresholds) -> List[Measured]:
     """Return the variables that are too far apart, worst first, without the training's state."""
-    bad = [
-        v for v in each.variables
-        if v.distance is not None
-        and v.kind != "other"
-        and not v.distance.relative_distance <= thresholds.distance
+    return [
+        (v, found) for v, found in measured(each.variables)
+        if v.kind != "other" and not found.relative_distance <= thresholds.distance
     ]  # fmt: skip
-    return sorted(bad, key=badness)
 
 
-def badness(variable: Variable):
+def measured(variables: List[Variable]) -> List[Measured]:
+    """Return the variables whose values were compared, each with its distance, worst first."""
+    return sorted(((v, v.distance) for v in variables if v.distance is not None), key=badness)
+
+
+def badness(each: Measured):
     """Return a sort key that puts the worst first."""
-    found = variable.distance
+    variable, found = each
     return (-found.relative_distance, -found.max_abs, place_in_network(variable.name))
 
 
 def worst(variables: List[Variable]) -> List[Variable]:
     """Return the variables whose values were compared, worst first."""
-    return sorted((v for v in variables if v.distance is not None), key=badness)
+    return [variable for variable, _ in measured(variables)]
 
 
-def headline(comparisons, judged, bad, structural, thresholds: Thresholds) -> str:
+def headline(
+    comparisons: List[Comparison],
+    judged: List[Comparison],
+    bad: Dict[str, List[Measured]],
+    structural: List[Variable],
+    thresholds: Thresholds,
+) -> str:
     """Return the finding in one line, with the worst variable."""
     if structural:
         return "{} fit; first {}: {}".format(
@@ -258,20 +275,19 @@ def headline(comparisons, judged, bad, structural, thresholds: Thresholds) -> st
         if bad[each.step]:
             return "step {}: {} farther apart than {:g}; worst {}".format(
                 each.step, plural(len(bad[each.step]), "variable"), thresholds.distance,
-                variable_text(bad[each.step][0]),
+                variable_text(*bad[each.step][0]),
             )  # fmt: skip
     each = (judged or comparisons)[-1]
-    ranked = worst([v for v in each.variables if v.kind != "other"])
+    ranked = measured([v for v in each.variables if v.kind != "other"])
     if not ranked:
         return "step {}: no variable to compare".format(each.step)
     return "{}; step {}: worst {}".format(
-        plural(len(ranked), "variable"), each.step, variable_text(ranked[0])
+        plural(len(ranked), "variable"), each.step, variable_text(*ranked[0])
     )
 
 
-def variable_text(variable: Variable) -> str:
+def variable_text(variable: Variable, found: Distance) -> str:
     """Return `block1/layer0/conv1/W: distance 1e-2, cosine 0.9999, largest 0.1`."""
-    found = variable.distance
     if found.not_finite:
         return "{}: {}".format(
             variable.name, plural(found.not_finite, "element is", "elements are") + " not finite"
@@ -281,17 +297,17 @@ def variable_text(variable: Variable) -> str:
     )
 
 
-def comparison_lines(each: Comparison, bad: List[Variable]) -> List[str]:
+def comparison_lines(each: Comparison, bad: List[Measured]) -> List[str]:
     """Return the problems, the failures and the worst of each kind, for the terminal."""
     lines = ["step {}: {}: {}".format(each.step, v.name, v.problem)
              for v in each.variables if v.problem]  # fmt: skip
-    lines += ["step {}: {}".format(each.step, variable_text(v)) for v in bad]
+    lines += ["step {}: {}".format(each.step, variable_text(*pair)) for pair in bad]
     for kind in KINDS:
-        ranked = worst([v for v in each.variables if v.kind == kind])
+        ranked = measured([v for v in each.variables if v.kind == kind])
         if ranked and ranked[0] not in bad:
             lines.append(
                 "step {}: {} {}, worst {}".format(
-                    each.step, len(ranked), kind, variable_text(ranked[0])
+                    each.step, len(ranked), kind, variable_text(*ranked[0])
                 )
             )
     if each.renamed:

@@ -101,7 +101,7 @@ def _rows_of_log(lines: Sequence[str]) -> List[Row]:
 
 def _renamed(entry: dict) -> Row:
     """Return the columns that this project knows, under its names."""
-    row = {}
+    row: Row = {}
     for name, value in entry.items():
         column = ALIASES.get(name, name)
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -41,10 +41,10 @@ def compare_curve_files(
     test_images: Optional[int],
 ) -> Part:  # fmt: skip
     """Compare the curves of two runs by the spread of the references, or from epoch to epoch."""
-    for source in (a, b):
-        if source.curves is None:
-            return absent("curves", "no loss+perf_*.txt or stats.json in {}".format(source.path))
-    runs = [read_curves(source.curves) for source in (a, b)]
+    if a.curves is None or b.curves is None:
+        lacking = a if a.curves is None else b
+        return absent("curves", "no loss+perf_*.txt or stats.json in {}".format(lacking.path))
+    runs = [read_curves(path) for path in (a.curves, b.curves)]
     spread_of = read_references(references)
     epochs = set.intersection(*({row["epoch"] for row in rows} for rows in runs))
     if not epochs:
@@ -159,10 +159,10 @@ def curve_checks(common, references: List[List[Row]], sigmas: float, images: int
         if name == "test_error":
             late = _late([x for x, _ in both])
             # Too few epochs for a spread: only the number of test images gives a tolerance.
-            noise = noise_of(pair.last(late), references, images) or Noise(
+            late_noise = noise_of(pair.last(late), references, images) or Noise(
                 0.0, 1000, "binomial alone", binomial(pair.series, images)
             )
-            checks += _late_checks(pair.series, late, noise, sigmas)
+            checks += _late_checks(pair.series, late, late_noise, sigmas)
         noise = noise_of(pair, references, images)
         if noise is not None:
             apart = float(np.median(np.abs(pair.series[0] - pair.series[1])))
@@ -297,15 +297,17 @@ def speed_ratios(a: List[Row], b: List[Row]) -> List[str]:
     """Return the ratios of training speed and inference time, in words; they decide nothing."""
     lines = []
     for column in ("images_per_second", "epoch_seconds", "inference_seconds"):
-        medians = []
-        for rows in (a, b):
-            # The first epoch includes the platform's start.
-            values = [row[column] for row in rows[1:] or rows if column in row]
-            medians.append(statistics.median(values) if values else None)
-        if None not in medians:
+        of_a, of_b = _median(a, column), _median(b, column)
+        if of_a is not None and of_b is not None:
             lines.append(
                 "({}: {:.4g} | {:.4g}, B / A = {:.3f})".format(
-                    column, *medians, ratio(medians[1], medians[0])
+                    column, of_a, of_b, ratio(of_b, of_a)
                 )
             )
     return lines
+
+
+def _median(rows: List[Row], column: str) -> Optional[float]:
+    """Return the median after the first epoch, which includes the platform's start, or None."""
+    values = [row[column] for row in rows[1:] or rows if column in row]
+    return statistics.median(values) if values else None

@@ -113,7 +113,7 @@ def ratio(a: float, b: float) -> float:
 
 def plain(value):
     """Return `value` as plain data for JSON: dataclasses as objects, non-finite numbers as text."""
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return plain(dataclasses.asdict(value))
     if isinstance(value, dict):
         return {str(key): plain(each) for key, each in value.items()}

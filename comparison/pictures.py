@@ -69,23 +69,23 @@ def layers(found: Sequence[Layer]) -> str:
 
 def histograms(comparison: Comparison) -> Optional[str]:
     """Draw histograms of the differences of the worst variables; None if all are equal."""
-    ranked = [v for v in worst(comparison.variables) if v.histogram and v.kind != "other"]
-    ranked = ranked[:SHOWN_HISTOGRAMS]
-    if not ranked:
+    shown = [
+        (v.name, v.histogram, v.edges) for v in worst(comparison.variables)
+        if v.histogram and v.edges and v.kind != "other"
+    ][:SHOWN_HISTOGRAMS]  # fmt: skip
+    if not shown:
         return None
-    columns = min(4, len(ranked))
-    rows = math.ceil(len(ranked) / columns)
+    columns = min(4, len(shown))
+    rows = math.ceil(len(shown) / columns)
     figure, axes = new_figure(rows, columns, width=2.6 * columns, height=1.9 * rows)
     panels = [panel for row in axes for panel in row]
-    for panel, variable in zip(panels, ranked):
-        low, high = variable.edges
-        edges = np.linspace(low, high, len(variable.histogram) + 1)
-        panel.stairs(variable.histogram, edges, fill=True)
+    for panel, (name, counts, (low, high)) in zip(panels, shown):
+        panel.stairs(counts, np.linspace(low, high, len(counts) + 1), fill=True)
         panel.set_yscale("symlog", linthresh=1)
-        panel.set_title(variable.name, fontsize=6)
+        panel.set_title(name, fontsize=6)
         panel.tick_params(labelsize=6)
         panel.set_xticks([low, 0, high])
         panel.set_xticklabels(["{:.1e}".format(low), "0", "{:.1e}".format(high)])
-    for panel in panels[len(ranked) :]:
+    for panel in panels[len(shown) :]:
         panel.set_axis_off()
     return data_uri(figure)

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 from comparison.findings import DIFFERENT, SAME, Part, absent, count_words, plural
 from comparison.sources import Source
@@ -50,12 +50,12 @@ class Field:
 
 def compare_records(a: Source, b: Source) -> Part:
     """Compare two records: recipe, data, preprocessing and seed decide, the rest is reported."""
-    for source in (a, b):
-        if source.record is None:
-            return absent("records", "no run.json in {}".format(source.path))
+    if a.record is None or b.record is None:
+        lacking = a if a.record is None else b
+        return absent("records", "no run.json in {}".format(lacking.path))
     found = differing_fields(a.record, b.record)
     deciding = [field for field in found if field.decides]
-    groups = {}
+    groups: Dict[str, int] = {}
     for field in deciding:
         groups[field.group] = groups.get(field.group, 0) + 1
     headline = (

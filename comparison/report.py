@@ -1,7 +1,7 @@
 """Write the comparison as one self-contained HTML page: no network, no other file."""
 
 import os
-from typing import Sequence
+from typing import Dict, Optional, Sequence
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -45,9 +45,9 @@ def figure(value: float) -> str:
     return "0" if value == 0 else "{:.3g}".format(value)
 
 
-def _pictures(by_name: dict, thresholds: Thresholds) -> dict:
+def _pictures(by_name: Dict[str, Part], thresholds: Thresholds) -> Dict[str, Optional[str]]:
     """Return the `src` of each image that the parts have data for, by name."""
-    found = {}
+    found: Dict[str, Optional[str]] = {}
     if "curves" in by_name:
         data = by_name["curves"].data
         found["curves"] = pictures.curves(data["rows"], data["references"])

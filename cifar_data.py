@@ -1,10 +1,10 @@
-"""CIFAR-10, CIFAR-100, SVHN and the embedded digits: found, verified, read, shuffled, augmented.
+"""CIFAR-10, CIFAR-100, SVHN and the embedded digits: find, verify, read, shuffle and augment them.
 
 Images stay uint8 [N, 32, 32, 3], RGB, until they are on the device. The batches of an epoch are a
-function of (seed, epoch, index) alone, so that a continued run sees what the uninterrupted one
-would have seen, and two platforms can be fed the same.
+function of (seed, epoch, index) alone, so that a resumed run sees what the uninterrupted one would
+have seen, and two platforms can be fed the same images.
 
-Run alone, this file measures how many images a second it delivers:
+Run as a command, this file measures how many images per second it delivers:
     python cifar_data.py --dataset_dir DIR
 """
 
@@ -32,17 +32,23 @@ PAD = 4  # pixels on each side before the random crop (He et al. 2016, section 4
 
 
 class ImageSet(NamedTuple):
-    """images: uint8 [N, 32, 32, 3]; labels: int32 [N]."""
+    """A set of images in memory.
+
+    images: uint8 [N, 32, 32, 3]; labels: int32 [N]
+    """
 
     images: np.ndarray
     labels: np.ndarray
 
     def first(self, count: int) -> "ImageSet":
-        """The first `count` images, or all of them where there are fewer."""
+        """Return the first `count` images, or all of them if there are fewer."""
         return ImageSet(self.images[:count], self.labels[:count])
 
     def fingerprint(self) -> dict:
-        """Count, images per class and SHA-256, to tell whether two runs saw the same data."""
+        """Return the number of images, in all and per class, and a SHA-256 of images and labels.
+
+        It shows whether two runs saw the same data.
+        """
         digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
         digest.update(self.labels.astype("<i4").tobytes())
         return {
@@ -53,9 +59,9 @@ class ImageSet(NamedTuple):
 
 
 class Augmentation(NamedTuple):
-    """What is drawn for each training image: a crop after padding, and whether it is mirrored.
+    """How training images are augmented: a random crop after padding, and mirroring.
 
-    pad: pixels on each side; pad_value: their colour; mirror: whether half of the images are
+    pad: pixels on each side; pad_value: their colour; mirror: mirror half of the images
     """
 
     pad: int
@@ -66,8 +72,9 @@ class Augmentation(NamedTuple):
 class Dataset:
     """A training and a test set of small images, and what a run needs of them.
 
-    train, test: each an ImageSet; in imagenet_data's kind of data set, ImageFiles
-    mirror:      whether a mirrored image still shows its label
+    name:        a key of CLASSES
+    train, test: an ImageSet each; in imagenet_data.ImageFolder, ImageFiles
+    mirror:      whether a mirrored image still shows what its label says
     """
 
     def __init__(self, name: str, train: Any, test: Any, mirror: bool):
@@ -78,17 +85,17 @@ class Dataset:
 
     @property
     def classes(self) -> int:
-        """Number of classes of the data set, whether or not all of them occur."""
+        """Return the number of classes of the data set, whether or not all of them occur."""
         return CLASSES[self.name]
 
     def first(self, count: int) -> "Dataset":
-        """The first `count` images of both sets."""
+        """Return a data set of the first `count` images of both sets."""
         smaller = copy.copy(self)
         smaller.train, smaller.test = self.train.first(count), self.test.first(count)
         return smaller
 
     def describe(self) -> dict:
-        """Name and fingerprints of the sets, for run.json."""
+        """Return the name and the fingerprints of both sets, for run.json."""
         return {
             "name": self.name,
             "train": self.train.fingerprint(),
@@ -113,7 +120,7 @@ class Dataset:
     ) -> Iterator["Batch"]:  # fmt: skip
         """Yield batches without end: the first `steps` of each epoch, from `first_epoch` on.
 
-        part: (i, n) for the i-th of n equal parts of each batch, what one of n workers trains on
+        part: (i, n) for the i-th of n equal parts of each batch, which one of n workers trains on
         """
         augmentation = Augmentation(*(preprocessing[name] for name in Augmentation._fields))
         for epoch in itertools.count(first_epoch):
@@ -121,7 +128,7 @@ class Dataset:
             yield from itertools.islice(batches, steps)
 
     def test_batches(self, batch_size: int) -> Iterator[Tuple["Batch", int]]:
-        """All test images in order, see :func:`in_order`."""
+        """Yield all test images in order, see :func:`in_order`."""
         return in_order(self.test, batch_size)
 
 
@@ -131,11 +138,14 @@ ReadFile = Callable[[str], bytes]
 
 
 class Layout(NamedTuple):
-    """An official way in which a data set is laid out in files.
+    """An official way to lay out a data set in files.
 
-    folder: the folder it unpacks to; archive: the file it is distributed as; train, test: files
-    in order; read: (bytes, file name, classes) -> ImageSet; official: size in bytes and MD5 of
-    the distributed files, where those are published.
+    folder:      folder that it unpacks to
+    archive:     file that it is distributed as, if there is one
+    train, test: names of the files, in order
+    read:        (bytes, file name, classes) -> ImageSet
+    official:    size in bytes and MD5 of the distributed files, if those are published
+    optional:    files that may be absent
     """
 
     folder: str
@@ -148,9 +158,9 @@ class Layout(NamedTuple):
 
 
 def load(name: str, directory: Optional[str], verify: bool = True) -> Dataset:
-    """The data set `name` (a key of CLASSES) from `directory`, which `digits` does without.
+    """Return the data set `name` (a key of CLASSES) from `directory`, which `digits` does not need.
 
-    Prints one line per set whose size is not the official one. Raises UserError where files are
+    Prints one line for each set whose size is not the official one. Raises UserError if files are
     missing, truncated, corrupt or, with `verify`, of the official size but not the official MD5.
     """
     if name == "digits":
@@ -192,7 +202,10 @@ def _say_if_unofficial(name, split, images):
 
 
 def _find(name: str, directory: str) -> Tuple[Layout, ReadFile]:
-    """The first layout of `name` that `directory` (or an archive given in its place) holds."""
+    """Return the first layout of `name` found in `directory`, and a function that reads its files.
+
+    An archive may be given in place of a directory. Raises UserError if no layout is found.
+    """
     if not os.path.exists(directory):
         raise UserError("--dataset_dir {} does not exist; accepted: a folder".format(directory))
     for layout in LAYOUTS[name]:
@@ -224,7 +237,7 @@ def _folder_reader(folder: str) -> ReadFile:
 
 
 def _archive_reader(path: str, layout: Layout) -> ReadFile:
-    """Reads members of an archive in memory: nothing is unpacked."""
+    """Return a function that reads an archive's files in memory; nothing is unpacked."""
     wanted = set(layout.train + layout.test)
     contents = {}
     try:
@@ -235,7 +248,7 @@ def _archive_reader(path: str, layout: Layout) -> ReadFile:
                     content = archive.extractfile(member)
                     if content is not None:  # None for what is no file
                         contents[file] = content.read()
-            # To the end: only there does a compressed stream tell whether it was damaged.
+            # Read to the end: only there does a compressed stream show whether it is damaged.
             stream: Any = archive.fileobj
             while stream.read(1 << 20):
                 pass
@@ -278,7 +291,10 @@ def _concatenate(parts: List[ImageSet]) -> ImageSet:
 
 
 def _checked(planes: np.ndarray, labels: np.ndarray, file: str, classes: int) -> ImageSet:
-    """uint8 [N, 3072] planes (R, G, B) and labels [N] -> ImageSet, after looking at the labels."""
+    """Return the ImageSet of uint8 planes [N, 3072] (R, G, B) and labels [N].
+
+    Raises UserError for a label that is out of range.
+    """
     outside = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(outside):
         raise UserError(
@@ -291,7 +307,10 @@ def _checked(planes: np.ndarray, labels: np.ndarray, file: str, classes: int) ->
 
 
 def _read_binary(content: bytes, file: str, classes: int) -> ImageSet:
-    """The official binary layout: label bytes (CIFAR-100: coarse, fine), then 3072 pixel bytes."""
+    """Return the images of a file in the official binary layout.
+
+    A record has label bytes (CIFAR-100: coarse, fine), then 3072 pixel bytes.
+    """
     label_bytes = 2 if classes == 100 else 1
     record = label_bytes + 3 * SIZE * SIZE
     if not content or len(content) % record:
@@ -306,9 +325,12 @@ def _read_binary(content: bytes, file: str, classes: int) -> ImageSet:
 
 
 def _read_python(content: bytes, file: str, classes: int) -> ImageSet:
-    """The official python layout: a pickled dictionary with `data` and `labels`."""
+    """Return the images of a file in the official python layout.
+
+    It is a pickled dictionary with `data` and `labels` (CIFAR-100: `fine_labels`).
+    """
     try:
-        # Any exception: a damaged pickle may raise nearly every built-in one.
+        # Catch any exception: a damaged pickle may raise nearly every built-in one.
         batch = {_text(key): value for key, value in dict(safe_pickle.loads(content)).items()}
         labels = safe_pickle.as_array(batch["fine_labels" if classes == 100 else "labels"])
         planes = safe_pickle.as_array(batch["data"])
@@ -336,7 +358,10 @@ def _text(key):
 
 
 def _read_svhn(content: bytes, file: str, classes: int) -> ImageSet:
-    """SVHN's cropped digits: `X` uint8 [32, 32, 3, N], `y` [N, 1] with 10 for the digit zero."""
+    """Return the images of a file of SVHN's cropped digits.
+
+    `X` is uint8 [32, 32, 3, N], `y` [N, 1] with 10 for the digit zero.
+    """
     from scipy.io import loadmat
 
     try:
@@ -363,7 +388,10 @@ def _read_svhn(content: bytes, file: str, classes: int) -> ImageSet:
 
 
 def _digits() -> Dataset:
-    """scikit-learn's 1,797 digits, each pixel enlarged to 4x4, split 1,437 to 360 by class."""
+    """Return scikit-learn's 1,797 digits, each pixel enlarged to 4x4.
+
+    They are split into 1,437 and 360, with each class in proportion.
+    """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -384,7 +412,7 @@ def _digits() -> Dataset:
 
 
 def fake(name: str, seed: int) -> Dataset:
-    """Random images and labels in the numbers of the data set `name`, for smoke tests."""
+    """Return random images and labels, as many as the data set `name` has, for smoke tests."""
     counts = {"digits": (1437, 360), "svhn": (73257, 26032)}.get(name, (50000, 10000))
     stream = np.random.RandomState(seed)
     sets = [
@@ -461,11 +489,11 @@ LAYOUTS = {
 
 
 def normalization_constants(data: Dataset, normalize: str) -> dict:
-    """`mean` and `std` such that the network reads (image - mean) / std.
+    """Return `mean` and `std` such that the network reads (image - mean) / std.
 
     `channel`: lists of 3, over the training set. `pixel_mean`: its mean image, [32, 32, 3], and
     255. `ascend` and `official`: what the public TensorFlow codes do, with the mean image over
-    training and test set; the one divides by 255, the other by 128 and subtracts 1. `unit`: 0
+    training and test set; the former divides by 255, the latter by 128 and subtracts 1. `unit`: 0
     and 255.
     """
     if normalize == "channel":
@@ -482,13 +510,16 @@ def normalization_constants(data: Dataset, normalize: str) -> dict:
 
 
 def mean_image(sets: List[np.ndarray]) -> np.ndarray:
-    """The mean image of uint8 sets [N, 32, 32, 3]; exact, since the sums are of whole numbers."""
+    """Return the mean image of uint8 sets [N, 32, 32, 3]; exact, as the sums are whole numbers."""
     total = sum(images.sum(axis=0, dtype=np.uint64) for images in sets)
     return total / float(sum(len(images) for images in sets))
 
 
 def channel_statistics(images: np.ndarray) -> Tuple[List[float], List[float]]:
-    """Mean and standard deviation of each colour of uint8 [N, 32, 32, 3], the same everywhere."""
+    """Return the mean and the standard deviation of each colour of uint8 images [N, 32, 32, 3].
+
+    They are computed from whole numbers: the same on every machine.
+    """
     levels = np.arange(256)
     means, stds = [], []
     for channel in range(3):
@@ -511,15 +542,15 @@ def training_epoch(
     data: ImageSet, batch_size: int, seed: int, epoch: int, augmentation: Augmentation,
     part: Tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:  # fmt: skip
-    """Yield the shuffled, augmented whole batches of an epoch: uint8 [B / n, 32, 32, 3], int32.
+    """Yield the shuffled, augmented whole batches of an epoch: uint8 [B / n, 32, 32, 3] and int32.
 
-    part: (i, n) for the i-th of n equal parts of each batch; the draws are those of whole batches,
-    the images those of the part
+    part: (i, n) for the i-th of n equal parts of each batch; random numbers are drawn for whole
+    batches, images are made for the part only
 
     Standard augmentation (paper, section 4.1): pad, crop 32x32 at random, mirror half of the
-    images. The last images that fill no batch are left out, others every epoch.
+    images. The last images, which fill no batch, are left out; in each epoch they are others.
     """
-    # RandomState: its streams are frozen by NumPy's compatibility policy, those of Generator not.
+    # RandomState: NumPy's compatibility policy freezes its streams, but not those of Generator.
     stream = np.random.RandomState([seed, epoch])
     count, pad = len(data.labels), augmentation.pad
     order = stream.permutation(count)
@@ -539,7 +570,10 @@ def training_epoch(
 
 
 def _windows(images: np.ndarray) -> np.ndarray:
-    """All 32x32 windows of uint8 [B, H, W, 3], without a copy: [B, rows, columns, 32, 32, 3]."""
+    """Return all 32x32 windows of images, without a copy.
+
+    uint8 [B, H, W, 3] -> [B, rows, columns, 32, 32, 3].
+    """
     b, h, w, c = images.shape
     sb, sh, sw, sc = images.strides
     return np.lib.stride_tricks.as_strided(
@@ -551,10 +585,10 @@ def _windows(images: np.ndarray) -> np.ndarray:
 
 
 def in_order(data: ImageSet, batch_size: int) -> Iterator[Tuple[Batch, int]]:
-    """All images in order, in batches of one shape: (batch, number of its images that count).
+    """Yield all images in order, in batches of one shape: (batch, number of its images that count).
 
-    Accelerators want fixed shapes: the last batch is filled up with copies of its first image,
-    and whoever adds up results leaves those out.
+    Accelerators need fixed shapes: the last batch is filled up with copies of its first image,
+    which do not count in results.
     """
     for start in range(0, len(data.labels), batch_size):
         images = data.images[start : start + batch_size]
@@ -571,7 +605,7 @@ def in_order(data: ImageSet, batch_size: int) -> Iterator[Tuple[Batch, int]]:
 
 
 def _measure(data: Dataset, batch_size: int, epochs: int) -> List[float]:
-    """Images per second of `epochs` epochs, each measured by itself."""
+    """Return the images per second of each of `epochs` epochs."""
     rates, augmentation = [], Augmentation(PAD, (0, 0, 0), data.mirror)
     for epoch in range(1, epochs + 1):
         start, count = time.perf_counter(), 0

@@ -1,4 +1,4 @@
-"""The data sets by name, whichever module reads them."""
+"""Load any data set by name, whichever module reads it."""
 
 from typing import Optional
 
@@ -12,9 +12,9 @@ def load(
 ) -> Dataset:
     """Return the data set `name` (a key of recipes.CLASSES) from `directory`.
 
-    fake_seed: random images of this seed in its place, for smoke tests
+    fake_seed: use random images of this seed instead, for smoke tests
 
-    Raises UserError where the files are missing or damaged.
+    Raises UserError if files are missing or damaged.
     """
     if name == "imagenet":
         return imagenet_data.load(directory) if fake_seed is None else imagenet_data.fake(fake_seed)

@@ -1,11 +1,12 @@
-"""ILSVRC-2012 in the folders that it unpacks to: found, decoded, cropped, batched.
+"""ILSVRC-2012 in the folders that it unpacks to: find, decode, crop and batch its images.
 
     DIR/train/<wnid>/*.JPEG            classes are the sorted names of these folders
     DIR/val/<wnid>/*.JPEG              or
     DIR/val/*.JPEG and DIR/val.txt     lines of `FILE LABEL`, a number from 0 or a wnid
 
 Images stay uint8 [N, 224, 224, 3], RGB, until they are on the device. As with the small images,
-what an epoch shows is a function of (seed, epoch, index) alone; threads only decode ahead.
+the images of an epoch are a function of (seed, epoch, index) alone; threads only decode them ahead
+of time.
 """
 
 import collections
@@ -23,11 +24,11 @@ from sparsenet.recipes import CLASSES
 
 SIZE = 224
 TEST_SIZE = 256  # shorter side of a test image before its centre is cut out
-# The random crops of Szegedy et al. 2015: share of the area, and width over height.
+# The random crops of Szegedy et al. 2015: fraction of the area, and width over height.
 AREA = (0.08, 1.0)
 ASPECT = (3.0 / 4, 4.0 / 3)
 ATTEMPTS = 10
-# Mean and deviation of the training set's colours, as they are commonly used.
+# Mean and standard deviation of the training set's colours, as commonly used.
 MEAN = [123.675, 116.28, 103.53]
 STD = [58.395, 57.12, 57.375]
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -36,22 +37,28 @@ BATCHES_AHEAD = 3
 
 
 class ImageFiles(NamedTuple):
-    """paths: of the images, or numbers of random ones; labels: int32 [N]."""
+    """A set of images in files.
+
+    paths: of the images, or numbers of random images; labels: int32 [N]
+    """
 
     paths: List[str]
     labels: np.ndarray
 
     def first(self, count: int) -> "ImageFiles":
-        """`count` images, or all of them where there are fewer.
+        """Return `count` images, or all of them if there are fewer.
 
-        Spread over the set: the files are sorted by class.
+        They are spread over the set, since the files are sorted by class.
         """
         count = min(count, len(self.paths))
         chosen = np.arange(count) * len(self.paths) // count
         return ImageFiles([self.paths[i] for i in chosen], self.labels[chosen])
 
     def fingerprint(self) -> dict:
-        """Count, and SHA-256 of names, sizes and labels: 140 GB are not read for it."""
+        """Return the number of images, and a SHA-256 of names, sizes and labels.
+
+        The contents, 140 GB, are not read.
+        """
         digest = hashlib.sha256()
         for path, label in zip(self.paths, self.labels):
             size = os.path.getsize(path) if os.path.exists(path) else 0
@@ -60,14 +67,17 @@ class ImageFiles(NamedTuple):
 
 
 class ImageFolder(Dataset):
-    """Training and test images in files, decoded while they are needed."""
+    """Training and test images in files, which are decoded when they are needed."""
 
     def __init__(self, train: ImageFiles, test: ImageFiles, decode: Callable[[str], np.ndarray]):
         super().__init__("imagenet", train, test, mirror=True)
         self.decode = decode
 
     def preprocessing(self, normalize: str, pad_value: str) -> dict:
-        """What is done to an image, for run.json and the graph."""
+        """Return what is done to an image, for run.json and the graph.
+
+        Raises UserError for another `normalize` than `channel`.
+        """
         if normalize != "channel":
             raise UserError("--normalize {}; accepted with imagenet: channel".format(normalize))
         return {"mean": MEAN, "std": STD, "normalize": normalize, "mirror": self.mirror,
@@ -77,9 +87,9 @@ class ImageFolder(Dataset):
         self, batch_size: int, seed: int, steps: int, first_epoch: int, preprocessing: dict,
         part: Tuple[int, int] = (0, 1),
     ) -> Iterator[Batch]:  # fmt: skip
-        """Batches without end: the first `steps` of each epoch, from `first_epoch` on.
+        """Yield batches without end: the first `steps` of each epoch, from `first_epoch` on.
 
-        part: (i, n) for the i-th of n equal parts of each batch, what one of n workers trains on
+        part: (i, n) for the i-th of n equal parts of each batch, which one of n workers trains on
         """
 
         def crop(job):
@@ -105,7 +115,7 @@ class ImageFolder(Dataset):
                 yield epoch, int(index)
 
     def test_batches(self, batch_size: int) -> Iterator[Tuple[Batch, int]]:
-        """All test images in order, in batches of one shape: see cifar_data.in_order."""
+        """Yield all test images in order, in batches of one shape: see cifar_data.in_order."""
         count = len(self.test.labels)
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             images = map_ahead(
@@ -123,7 +133,10 @@ class ImageFolder(Dataset):
 
 
 def map_ahead(pool, function: Callable, items: Iterable, ahead: int) -> Iterator[tuple]:
-    """(item, function(item)) in order, computed in the pool's threads up to `ahead` items early."""
+    """Yield (item, function(item)) in order.
+
+    The function runs in the threads of `pool`, up to `ahead` items early.
+    """
     waiting: collections.deque = collections.deque()
     for item in items:
         waiting.append((item, pool.submit(function, item)))
@@ -138,7 +151,10 @@ def map_ahead(pool, function: Callable, items: Iterable, ahead: int) -> Iterator
 
 
 def random_crop(image: np.ndarray, stream: np.random.RandomState) -> np.ndarray:
-    """uint8 [H, W, 3] -> [224, 224, 3]: a part of random area and aspect, mirrored or not."""
+    """Return a part of random area and aspect, mirrored or not: uint8 [H, W, 3] -> [224, 224, 3].
+
+    Crops are those of Szegedy et al. 2015.
+    """
     import cv2
 
     height, width = image.shape[:2]
@@ -150,13 +166,13 @@ def random_crop(image: np.ndarray, stream: np.random.RandomState) -> np.ndarray:
             x, y = stream.randint(0, width - w + 1), stream.randint(0, height - h + 1)
             part = cv2.resize(image[y : y + h, x : x + w], (SIZE, SIZE))
             break
-    else:  # a very long image: its centre
+    else:  # a very long image: take its centre
         part = center_crop(image)
     return part[:, ::-1] if stream.randint(2) else part
 
 
 def center_crop(image: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] -> [224, 224, 3]: the centre, after the shorter side is scaled to 256."""
+    """Return the centre after scaling the shorter side to 256: uint8 [H, W, 3] -> [224, 224, 3]."""
     import cv2
 
     height, width = image.shape[:2]
@@ -171,12 +187,12 @@ def center_crop(image: np.ndarray) -> np.ndarray:
 
 
 def decode_file(path: str) -> np.ndarray:
-    """uint8 [H, W, 3], RGB, of an image file; RunFailed if it can't be decoded whole."""
+    """Return an image file as uint8 [H, W, 3], RGB; RunFailed if it is truncated or damaged."""
     import cv2
 
     with open(path, "rb") as stream:
         content = stream.read()
-    # The decoder fills up what a truncated JPEG lacks. One in its head may be a thumbnail's end.
+    # The decoder fills in what a truncated JPEG lacks. An end in its head may be a thumbnail's.
     is_cut = content.startswith(JPEG_START) and content.rfind(JPEG_END) < len(content) // 2
     buffer = np.frombuffer(content, np.uint8)
     image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if content and not is_cut else None
@@ -186,7 +202,7 @@ def decode_file(path: str) -> np.ndarray:
 
 
 def load(directory: Optional[str]) -> ImageFolder:
-    """Return the images under a directory; UserError where it is not laid out as above."""
+    """Return the images in a directory; UserError if it is not laid out as described above."""
     if not directory:
         raise UserError("--dataset imagenet needs --dataset_dir DIR, the folder of its files")
     if not os.path.isdir(directory):
@@ -274,7 +290,7 @@ def _validation(directory: str, wnids: List[str]) -> ImageFiles:
 
 
 def fake(seed: int) -> ImageFolder:
-    """Random images in place of files: 1,024 for training, 256 for testing."""
+    """Return random images in place of files: 1,024 for training, 256 for testing."""
 
     def decode(name):
         stream = np.random.RandomState([seed, int(name)])

@@ -15,7 +15,7 @@ def main():
     settings = parse(sys.argv[1:])
     if settings is None:
         return
-    from platforms import gpu  # TensorFlow takes seconds to start: mistakes are reported before
+    from platforms import gpu  # TensorFlow takes seconds to start; mistakes are reported before
     from training.run import train
 
     train(settings, gpu.platform)

@@ -16,7 +16,7 @@ def main():
     if parsed is None:
         return
     settings, npu_settings = parsed
-    from platforms import npu  # TensorFlow takes seconds to start: mistakes are reported before
+    from platforms import npu  # TensorFlow takes seconds to start; mistakes are reported before
 
     if npu_settings.dry_run:
         print(npu.dry_run(npu_settings))

@@ -1,8 +1,8 @@
-"""The one TensorFlow graph of every network: a tensorpack ModelDesc built from a config.
+"""The TensorFlow graph of every network: a tensorpack ModelDesc built from a config.
 
 The same file runs on TensorFlow 1.15 and 2.x and on every platform. Variable scopes are an
 interface: `conv0`, `block1/layer0/bn1`, ..., `transition1/conv1`, `bn_last`, `linear` are the
-names in checkpoints, and those of sparsenet_config.variable_shapes.
+names in checkpoints, and those of sparsenet.plan.variable_shapes.
 """
 
 from typing import List, Optional, Sequence
@@ -28,8 +28,8 @@ from sparsenet.fetch import Slice
 from sparsenet.plan import IMAGE_CHANNELS, Block, Layer, blocks, projects, se_width
 
 BN_MOMENTUM = 0.9
-# TensorFlow 1 raises a fused batch norm's epsilon to this, TensorFlow 2 does not: so that both
-# compute the same, as the original code did on TensorFlow 1.
+# TensorFlow 1 raises a fused batch norm's epsilon to this, TensorFlow 2 does not. Raised here, it
+# is the same on both, and that of the original code on TensorFlow 1.
 LEAST_BN_EPSILON = 1.001e-5
 MOMENTUM = 0.9
 
@@ -37,26 +37,32 @@ WEIGHT_DECAY_SCOPES = {"kernels": ".*/W", "all": ".*"}  # -> pattern of the vari
 
 LOGITS = "linear/output"
 CROSS_ENTROPY = "cross_entropy"  # per image, without weight decay: float32 [N]
-# Per image, 1.0 where the largest logit is not the label's: float32 [N]. The tensor keeps the name
+# Per image, 1.0 if the largest logit is not the label's: float32 [N]. The tensor keeps the name
 # that it has in every graph.pbtxt so far.
 INCORRECT = "wrong"
 
 
 def convolution(name: str, x: tf.Tensor, channels: int, kernel: int, **options) -> tf.Tensor:
-    """[N, H, W, C] -> [N, H / stride, W / stride, channels]; He initialisation by fan out."""
+    """Return a convolution: [N, H, W, C] -> [N, H / stride, W / stride, channels].
+
+    Its initialiser is He's, by fan out; options are those of tensorpack's Conv2D.
+    """
     initializer = tf.random_normal_initializer(stddev=np.sqrt(2.0 / (kernel**2 * channels)))
     return Conv2D(name, x, channels, kernel, kernel_initializer=initializer, **options)
 
 
 def bn_relu(name: str, x: tf.Tensor) -> tf.Tensor:
-    """Batch normalisation, then ReLU: the pre-activation order of the paper. Shape is kept."""
+    """Return batch normalisation followed by ReLU, the pre-activation order of the paper.
+
+    The shape is kept.
+    """
     return tf.nn.relu(BatchNorm(name, x))
 
 
 class Dropout:
     """Dropout whose masks are a function of (seed, step, device, place in the network).
 
-    Masks of a stateful generator would be others after a run is continued, and on another stack.
+    A stateful generator would draw other masks after a run is resumed, and on another stack.
     `step` is fed with the batch: reading the global step would race with its increment.
     """
 
@@ -68,7 +74,10 @@ class Dropout:
         self.place = 0
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """Shape is kept; kept values are scaled by 1 / (1 - rate)."""
+        """Return `x` with some values set to 0 in training, and the others divided by 1 - rate.
+
+        The shape is kept.
+        """
         if not self.rate:
             return x
         self.place += 1
@@ -79,7 +88,7 @@ class Dropout:
 
 
 def hash_seed(*numbers: int) -> int:
-    """A 31-bit seed that is another one for other numbers."""
+    """Return a 31-bit seed that depends on all `numbers`."""
     return int(np.random.RandomState([n % 2**32 for n in numbers]).randint(2**31 - 1))
 
 
@@ -87,24 +96,30 @@ def hash_seed(*numbers: int) -> int:
 
 
 def single(x: tf.Tensor, layer: Layer, dropout: Dropout) -> tf.Tensor:
-    """[BN-ReLU-]Conv3x3(k)."""
+    """Return [BN-ReLU-]Conv3x3(k): [N, H, W, C] -> [N, H, W, k]."""
     return dropout(convolution("conv1", x, layer.out_channels, 3))
 
 
 def bottleneck(x: tf.Tensor, layer: Layer, dropout: Dropout) -> tf.Tensor:
-    """[BN-ReLU-]Conv1x1(4k), BN-ReLU-Conv3x3(k)."""
+    """Return [BN-ReLU-]Conv1x1(4k), BN-ReLU-Conv3x3(k): [N, H, W, C] -> [N, H, W, k]."""
     x = dropout(convolution("conv1", x, 4 * layer.growth, 1))
     return dropout(convolution("conv2", bn_relu("bn2", x), layer.out_channels, 3))
 
 
 def residual_basic(x: tf.Tensor, layer: Layer, dropout: Dropout) -> tf.Tensor:
-    """[BN-ReLU-]Conv3x3(k), BN-ReLU-Conv3x3(k), the stride in the first (He et al. 2016)."""
+    """Return [BN-ReLU-]Conv3x3(k), BN-ReLU-Conv3x3(k), the stride in the first (He et al. 2016).
+
+    [N, H, W, C] -> [N, H / stride, W / stride, k].
+    """
     x = dropout(convolution("conv1", x, layer.out_channels, 3, strides=layer.stride))
     return dropout(convolution("conv2", bn_relu("bn2", x), layer.out_channels, 3))
 
 
 def residual_bottleneck(x: tf.Tensor, layer: Layer, dropout: Dropout) -> tf.Tensor:
-    """[BN-ReLU-]Conv1x1(k), BN-ReLU-Conv3x3(k), BN-ReLU-Conv1x1(4k), the stride in the second."""
+    """Return [BN-ReLU-]Conv1x1(k), BN-ReLU-Conv3x3(k), BN-ReLU-Conv1x1(4k), stride in the second.
+
+    [N, H, W, C] -> [N, H / stride, W / stride, 4k] (He et al. 2016).
+    """
     width = layer.growth
     x = dropout(convolution("conv1", x, width, 1))
     x = dropout(convolution("conv2", bn_relu("bn2", x), width, 3, strides=layer.stride))
@@ -120,7 +135,10 @@ UNITS = {
 
 
 def liu_zeng_attention(x: tf.Tensor) -> tf.Tensor:
-    """h + h * s with s = sigmoid of two BN-ReLU-Conv1x1 on the channel means (Liu & Zeng, 3.3)."""
+    """Return h + h * s, with s the sigmoid of two BN-ReLU-Conv1x1 on the channel means of h.
+
+    The shape is kept (Liu & Zeng, section 3.3).
+    """
     channels = int(x.shape[3])
     mean = tf.reduce_mean(x, axis=[1, 2], keepdims=True)
     excited = convolution("conv1", bn_relu("bn1", mean), channels, 1)
@@ -129,7 +147,10 @@ def liu_zeng_attention(x: tf.Tensor) -> tf.Tensor:
 
 
 def squeeze_and_excitation(x: tf.Tensor) -> tf.Tensor:
-    """h * s with s = sigmoid of two layers on the channel means (Hu et al. 2018)."""
+    """Return h * s, with s the sigmoid of two layers on the channel means of h (Hu et al. 2018).
+
+    The shape is kept.
+    """
     channels = int(x.shape[3])
     mean = tf.reduce_mean(x, axis=[1, 2], keepdims=True)
     inner = tf.nn.relu(convolution("conv1", mean, se_width(channels), 1, use_bias=True))
@@ -143,7 +164,10 @@ ATTENTIONS = {"liu_zeng": liu_zeng_attention, "se": squeeze_and_excitation}
 
 
 def stem(x: tf.Tensor, config: SparseNetConfig) -> tf.Tensor:
-    """Images [N, S, S, 3] -> [N, S, S, stem width]; ImageNet's divides the sides by 4."""
+    """Return the output of the stem: [N, S, S, 3] -> [N, S, S, stem width].
+
+    ImageNet's stem divides the sides by 4.
+    """
     if config.stem == "imagenet":
         x = convolution("conv0", x, config.stem_width, 7, strides=2)
         return MaxPooling("pool0", bn_relu("bn0", x), 3, strides=2, padding="SAME")
@@ -169,17 +193,20 @@ def run_block(x: tf.Tensor, plan: Block, config: SparseNetConfig, dropout: Dropo
 
 
 def pre_activation(x: tf.Tensor, config: SparseNetConfig) -> tf.Tensor:
-    """What a layer does first; the bottlenecks of liu-zeng's scripts lack this ReLU."""
+    """Return a layer's input after BN-ReLU; the shape is kept.
+
+    The bottlenecks of Liu & Zeng's scripts lack this ReLU.
+    """
     if config.unit == "bottleneck" and not config.bottleneck_relu:
         return BatchNorm("bn1", x)
     return bn_relu("bn1", x)
 
 
 def shortcut(x: tf.Tensor, active: tf.Tensor, plan: Block, config: SparseNetConfig) -> tf.Tensor:
-    """y_0 of a residual block whose input x has another shape; `active` is x pre-activated.
+    """Return y_0 of a residual block whose input x has another shape; `active` is pre-activated x.
 
-    With bottlenecks a 1x1 convolution of `active` (He et al. 2016); else every second pixel of x,
-    and zeros for the channels that are not there (He et al. 2015, option A).
+    With bottlenecks it is a 1x1 convolution of `active` (He et al. 2016); otherwise every second
+    pixel of x, with zeros for the additional channels (He et al. 2015, option A).
     """
     stride = plan.layers[0].stride
     if projects(config, plan):
@@ -190,21 +217,21 @@ def shortcut(x: tf.Tensor, active: tf.Tensor, plan: Block, config: SparseNetConf
 
 
 class Aggregation:
-    """The outputs y_0, y_1, ... of a block so far, and how a layer reads of them."""
+    """The outputs y_0, y_1, ... of a block so far, from which its layers read."""
 
     def __init__(self, config: SparseNetConfig):
         self.combine = config.combine
         self.outputs: List[tf.Tensor] = []
-        self.total = None  # of all outputs, what dense + sum reads: added up as it grows
+        self.total = None  # sum of all outputs so far, which `dense` with `sum` reads
 
     def append(self, output: tf.Tensor) -> None:
-        """The output of the next layer."""
+        """Add the output of the next layer."""
         if self.combine == "sum":
             self.total = output if self.total is None else self.total + output
         self.outputs.append(output)
 
     def read(self, slices: Sequence[Slice]) -> tf.Tensor:
-        """What a layer reads: [N, H, W, C] each -> [N, H, W, sum of C, or C with `sum`]."""
+        """Return what a layer reads: [N, H, W, C] each -> [N, H, W, sum of C, or C with `sum`]."""
         if self.combine == "sum" and len(slices) == len(self.outputs):
             return self.total
         parts = [self._part(s) for s in slices]
@@ -219,7 +246,7 @@ class Aggregation:
 
 
 def transition(x: tf.Tensor, channels: int, config: SparseNetConfig, dropout: Dropout) -> tf.Tensor:
-    """Lead from a block to the next: [N, H, W, C] -> [N, H/2, W/2, channels]."""
+    """Return the input of the next block: [N, H, W, C] -> [N, H/2, W/2, channels]."""
     x = convolution("conv1", bn_relu("bn1", x), channels, 1)
     if config.transition_relu:
         x = tf.nn.relu(x)
@@ -227,17 +254,17 @@ def transition(x: tf.Tensor, channels: int, config: SparseNetConfig, dropout: Dr
 
 
 def head(x: tf.Tensor, config: SparseNetConfig) -> tf.Tensor:
-    """[N, H, W, C] -> logits [N, classes]."""
+    """Return the logits: [N, H, W, C] -> [N, classes]."""
     x = bn_relu("bn_last", x)
     if config.head == "map3x3":
-        x = AvgPooling("pool_last", x, 2)  # 7x7 -> 3x3, the last row and column left out
+        x = AvgPooling("pool_last", x, 2)  # 7x7 -> 3x3, without the last row and column
     else:
         x = GlobalAvgPooling("gap", x)
     return FullyConnected("linear", x, config.classes)
 
 
 def network(x: tf.Tensor, config: SparseNetConfig, dropout: Dropout) -> tf.Tensor:
-    """Normalised images [N, S, S, 3] -> logits [N, classes]."""
+    """Return the logits of normalised images: [N, S, S, 3] -> [N, classes]."""
     with argscope(Conv2D, use_bias=config.bias), argscope(
         BatchNorm, momentum=BN_MOMENTUM, epsilon=max(config.bn_epsilon, LEAST_BN_EPSILON)
     ):
@@ -255,12 +282,13 @@ class SparseNet(ModelDesc):
     """Build the training and inference graph of a network, from uint8 images to a cost.
 
     config:         the network
-    normalization:  `mean` and `std`, as the data's normalization_constants gives them
-    batch_size:     images per step and device: accelerators such as the NPU want fixed shapes
+    normalization:  `mean` and `std`, as in the data's preprocessing
+    batch_size:     images per step and device: accelerators such as the NPU need fixed shapes
     learning_rate:  of the first epoch
-    weight_decay:   on the variables that `weight_decay_scope` names, one of WEIGHT_DECAY_SCOPES
+    weight_decay:   factor of the weights that is added to their gradient
+    weight_decay_scope: variables that decay, a key of WEIGHT_DECAY_SCOPES
     seed:           of the dropout masks
-    wrap_optimizer: what the platform puts around the optimizer
+    wrap_optimizer: returns the optimizer with what the platform adds to it
     first_device:   number of this process's first device among those of all workers
     """
 
@@ -289,7 +317,10 @@ class SparseNet(ModelDesc):
         self.first_device = first_device
 
     def inputs(self):
-        """uint8 images [batch_size, S, S, 3] and int32 labels; with dropout, the step."""
+        """Return the inputs: uint8 images [batch_size, S, S, 3] and int32 labels [batch_size].
+
+        With dropout, the int32 step is a third one.
+        """
         side = self.config.image_size
         image_shape = (self.batch_size, side, side, IMAGE_CHANNELS)
         image = tf.TensorSpec(image_shape, tf.uint8, "image")
@@ -298,7 +329,10 @@ class SparseNet(ModelDesc):
         return [image, label, step] if self.config.dropout else [image, label]
 
     def build_graph(self, image: tf.Tensor, label: tf.Tensor, step=None) -> tf.Tensor:
-        """The cost of a step; names the tensors LOGITS, CROSS_ENTROPY and INCORRECT on its way."""
+        """Return the cost of a step.
+
+        The graph names the tensors LOGITS, CROSS_ENTROPY and INCORRECT.
+        """
         dropout = Dropout(self.config.dropout, self.seed, step, self.first_device)
         logits = network(self.normalize(image), self.config, dropout)
         cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label, logits=logits)
@@ -311,13 +345,13 @@ class SparseNet(ModelDesc):
         return tf.add(tf.reduce_mean(cross_entropy), decay, name="cost")
 
     def normalize(self, image: tf.Tensor) -> tf.Tensor:
-        """uint8 [N, S, S, 3] -> float32, (image - mean) / std."""
+        """Return (image - mean) / std: uint8 [N, S, S, 3] -> float32."""
         with tf.name_scope("normalize"):
             mean = tf.constant(self.normalization["mean"], tf.float32, name="mean")
             std = tf.constant(self.normalization["std"], tf.float32, name="std")
             return (tf.cast(image, tf.float32) - mean) / std
 
     def optimizer(self):
-        """SGD with Nesterov momentum; the learning rate is a variable that the run sets."""
+        """Return SGD with Nesterov momentum; its learning rate is a variable that the run sets."""
         rate = tf.get_variable("learning_rate", initializer=self.learning_rate, trainable=False)
         return self.wrap_optimizer(tf.train.MomentumOptimizer(rate, MOMENTUM, use_nesterov=True))

@@ -1,4 +1,4 @@
-"""Flag types and the parser of every command: mistakes are one line, `-` may stand for `_`."""
+"""The parser of every command, and the types of its flags."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from sparsenet.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and whose flags take `-` for `_`."""
+    """An argument parser that reports a mistake in one line and takes `-` for `_` in flags."""
 
     def __init__(self, **options):
         options.update(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -21,7 +21,10 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def _separated(self, argument: str) -> List[str]:
-        """`-d40` -> `-d 40`: Python 3.7 can't read the two in one where it may not abbreviate."""
+        """Return a short flag and its value as two arguments: `-d40` -> `-d 40`.
+
+        Python 3.7 can't read the two in one word where flags may not be abbreviated.
+        """
         flags = sorted(self._option_string_actions, key=len, reverse=True)
         short = [flag for flag in flags if not flag.startswith("--") and argument.startswith(flag)]
         if not short or argument.partition("=")[0] in flags:
@@ -33,7 +36,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def _underscored(argument: str) -> str:
-    """`--batch-size=64` -> `--batch_size=64`: the originals spell some flags one way, some both."""
+    """Return a long flag with underscores: `--batch-size=64` -> `--batch_size=64`.
+
+    The original codes spell some flags one way and some both ways.
+    """
     if not argument.startswith("--"):
         return argument
     flag, equals, value = argument.partition("=")
@@ -41,7 +47,7 @@ def _underscored(argument: str) -> str:
 
 
 def int_at_least(minimum: int, maximum: Optional[int] = None) -> Callable[[str], int]:
-    """A whole number from `minimum` to `maximum`."""
+    """Return the flag type of a whole number from `minimum` to `maximum`."""
     accepted = "a whole number of at least {}".format(minimum)
     if maximum is not None:
         accepted = "a whole number from {} to {}".format(minimum, maximum)
@@ -59,7 +65,7 @@ def int_at_least(minimum: int, maximum: Optional[int] = None) -> Callable[[str],
 
 
 def float_where(accepted: str, test: Callable[[float], bool]) -> Callable[[str], float]:
-    """A number that passes `test`; `accepted` says in words which ones do."""
+    """Return the flag type of a number that passes `test`; `accepted` describes such numbers."""
 
     def convert(text):
         try:
@@ -74,7 +80,7 @@ def float_where(accepted: str, test: Callable[[float], bool]) -> Callable[[str],
 
 
 def ints_at_least(minimum: int) -> Callable[[str], Tuple[int, ...]]:
-    """Whole numbers separated by commas."""
+    """Return the flag type of whole numbers of at least `minimum`, separated by commas."""
 
     def convert(text):
         try:
@@ -93,7 +99,7 @@ def ints_at_least(minimum: int) -> Callable[[str], Tuple[int, ...]]:
 
 
 def device_ids(text: str) -> Tuple[int, ...]:
-    """Different whole numbers separated by commas."""
+    """Return the different whole numbers that `text` lists, separated by commas."""
     ids = ints_at_least(0)(text)
     if len(set(ids)) < len(ids):
         raise argparse.ArgumentTypeError("{!r}; accepted: each device once".format(text))
@@ -101,7 +107,7 @@ def device_ids(text: str) -> Tuple[int, ...]:
 
 
 def directory_name(text: str) -> str:
-    """The name of a directory, not a path."""
+    """Return `text` if it is the name of a directory and not a path."""
     if text in ("", ".", "..") or os.path.basename(text) != text or len(os.fsencode(text)) > 200:
         raise argparse.ArgumentTypeError(
             "{!r}; accepted: a name without a path, of at most 200 bytes".format(text)
@@ -110,7 +116,10 @@ def directory_name(text: str) -> str:
 
 
 def new_file(*endings: str) -> Callable[[str], str]:
-    """A path to write to: in a folder that exists, with one of `endings` if any are given."""
+    """Return the flag type of a path to write to.
+
+    Its folder has to exist; the name has to end in one of `endings`, if any are given.
+    """
 
     def convert(text):
         if endings and not text.endswith(endings):
@@ -131,7 +140,7 @@ fraction = float_where("at least 0 and below 1", lambda value: 0 <= value < 1)
 
 compression = float_where("0 or 1 for none, or a fraction between", lambda value: 0 <= value <= 1)
 
-LARGEST = 1e38  # what float32 holds
+LARGEST = 1e38  # within the range of float32
 
 positive = float_where("a number above 0, below 1e38", lambda value: 0 < value < LARGEST)
 

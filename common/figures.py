@@ -1,13 +1,13 @@
-"""Figures without a window system: made, saved the same byte for byte, with plain numbers."""
+"""Make pictures without a window system, the same byte for byte, with plain numbers on axes."""
 
 from decimal import Decimal
 from typing import Optional
 
 
 def new_figure(rows: int, columns: int, width: float, height: float):
-    """(figure, axes[rows][columns]), in inches.
+    """Return a figure of `width` x `height` inches and its axes[rows][columns].
 
-    Without pyplot: no window system is asked for, no state is left behind.
+    It is made without pyplot, which would ask for a window system and keep state.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -20,14 +20,14 @@ def new_figure(rows: int, columns: int, width: float, height: float):
 def save(figure, path: str, bottom: float = 0.0) -> None:
     """Write a figure as .png or .svg, by the ending of `path`.
 
-    bottom: share of the height to leave free below the axes, for a legend of the figure.
+    bottom: fraction of the height to leave free below the axes, for a legend of the figure
     """
     figure.tight_layout(rect=(0, bottom, 1, 1))
     write(figure, path, "svg" if path.endswith(".svg") else "png")
 
 
 def write(figure, stream, format: str) -> None:
-    """Write a figure to a path or stream; the same figure, the same bytes."""
+    """Write a figure to a path or stream; the same figure gives the same bytes."""
     import matplotlib
 
     without_date = {"Date": None} if format == "svg" else {"Software": None}
@@ -36,12 +36,12 @@ def write(figure, stream, format: str) -> None:
 
 
 def plain(value: float, _position: Optional[int] = None) -> str:
-    """A tick's label, never with an exponent: 1e7 -> 10,000,000; 1e-5 -> 0.00001."""
+    """Return the label of a tick, never with an exponent: 1e7 -> 10,000,000; 1e-5 -> 0.00001."""
     return "{:,f}".format(Decimal("{:g}".format(value)))
 
 
 def plain_logarithmic(axis) -> None:
-    """A logarithmic axis, after its data are drawn, with ticks written as plain numbers."""
+    """Give a logarithmic axis ticks with plain numbers; its data have to be drawn already."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     axis.axes.autoscale_view()

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files whole or not at all."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from typing import IO, Iterator
 
 @contextlib.contextmanager
 def written_whole(path: str, mode: str = "w") -> Iterator[IO]:
-    """Yield a stream, text in UTF-8 or with mode "wb" binary, that becomes the file at the end.
+    """Yield a stream that becomes the file at the end: UTF-8 text, or binary with mode "wb".
 
     A reader sees the old file or the new one, never a part; if the body raises, the old one stays.
     """

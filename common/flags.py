@@ -12,14 +12,14 @@ from sparsenet.recipes import CLASSES, NORMALIZATIONS, Recipe
 
 
 def data_parser(description: str) -> Parser:
-    """A parser that knows where data are found."""
+    """Return a parser with the flags of the data."""
     parser = Parser(description=description)
     add_data_flags(parser, default="c10")
     return parser
 
 
 def add_data_flags(parser, default: Optional[str] = None) -> None:
-    """--dataset, --dataset_dir, --no_verify."""
+    """Add --dataset, --dataset_dir and --no_verify."""
     parser.add_argument("--dataset", choices=list(CLASSES), default=default, help="the data set")
     parser.add_argument(
         "--dataset_dir", metavar="DIR", help="folder of its files or of its official archive"
@@ -30,7 +30,7 @@ def add_data_flags(parser, default: Optional[str] = None) -> None:
 
 
 def add_network_flags(parser) -> None:
-    """--recipe and the flags that override the network it names."""
+    """Add --recipe and the flags that override the network of a recipe."""
     parser.add_argument(
         "--recipe", choices=list(RECIPES), metavar="NAME", help="start from this named recipe"
     )
@@ -47,7 +47,7 @@ def add_network_flags(parser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--layers", type=ints_at_least(1), metavar="N",
-        help="layers of each block, 8,12,16; in place of a depth",
+        help="layers of each block, such as 8,12,16; in place of a depth",
     )  # fmt: skip
     parser.add_argument(
         "--fetch", choices=FETCHES, metavar="RULE",
@@ -57,12 +57,16 @@ def add_network_flags(parser) -> None:
         "--base", type=int_at_least(2), metavar="C", help="offsets 1, C, C^2, ... of sparse [2]"
     )
     parser.add_argument(
-        "--nearest", type=int_at_least(0), metavar="N", help="outputs of nearest_farthest, near [7]"
-    )
+        "--nearest", type=int_at_least(0), metavar="N",
+        help="how many of the nearest outputs nearest_farthest reads [7]",
+    )  # fmt: skip
     parser.add_argument(
-        "--farthest", type=int_at_least(0), metavar="N", help="outputs of nearest_farthest, far [7]"
+        "--farthest", type=int_at_least(0), metavar="N",
+        help="how many of the farthest outputs nearest_farthest reads [7]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--combine", choices=COMBINES, help="how a layer combines what it reads [concat]"
     )
-    parser.add_argument("--combine", choices=COMBINES, help="what is done with them [concat]")
     parser.add_argument(
         "--bottleneck",
         type=int_at_least(0, 1),
@@ -71,29 +75,34 @@ def add_network_flags(parser) -> None:
     )
     parser.add_argument(
         "--compression", type=compression, metavar="F",
-        help="share of channels that a transition keeps; 0 or 1: all [1]",
+        help="fraction of channels that a transition keeps; 0 or 1: all [1]",
     )  # fmt: skip
     parser.add_argument(
-        "--dropout", type=fraction, metavar="F", help="share dropped after each convolution [0]"
+        "--dropout", type=fraction, metavar="F", help="fraction dropped after each convolution [0]"
     )
-    parser.add_argument("--attention", choices=ATTENTIONS, help="on a layer's output [none]")
+    parser.add_argument(
+        "--attention", choices=ATTENTIONS, help="attention module on a layer's output [none]"
+    )
     parser.add_argument(
         "--stem_channels", type=int_at_least(1), metavar="N", help="channels of conv0 [2k]"
     )
     parser.add_argument("--head", choices=HEADS, help="map3x3 is for ImageNet [gap]")
     parser.add_argument(
         "--normalize", choices=NORMALIZATIONS,
-        help="channel: colours' mean and deviation; pixel_mean: mean image, as the original "
-        "codes do; official, ascend: theirs; unit: / 255 [channel]",
+        help="channel: mean and deviation of each colour; pixel_mean: mean image, as in "
+        "the original codes; official, ascend: as in those codes; unit: / 255 [channel]",
     )  # fmt: skip
 
 
-# These ask for what is there anyway; the original's command lines have the first.
+# These values change nothing, so they are always accepted; the original's commands have the first.
 WITHOUT_EFFECT = [("compression", 0.0), ("compression", 1.0), ("head", "gap")]
 
 
 def recipe_from(args) -> Recipe:
-    """The named recipe (or the paper's) with what the flags override, checked."""
+    """Return the recipe that flags ask for: the named one (or the paper's) with their changes.
+
+    Raises UserError for flags that contradict each other, have no effect or fit no network.
+    """
     recipe = RECIPES[args.recipe or DEFAULT_RECIPE]
     changes = {
         "dataset": args.dataset,
@@ -120,7 +129,7 @@ def _given(changes: dict) -> dict:
 
 
 def _lr_milestones(recipe, drop_1, drop_2):
-    """The recipe's milestones with the epochs of the first two replaced."""
+    """Return the recipe's milestones with the epochs of the first two replaced."""
     lr_milestones = list(recipe.lr_milestones)
     for index, epoch in enumerate((drop_1, drop_2)):
         if epoch is None:
@@ -136,7 +145,7 @@ def _lr_milestones(recipe, drop_1, drop_2):
 
 
 def _config_from(args, recipe: Recipe):
-    """The recipe's network with what the flags override."""
+    """Return the recipe's network with the changes that flags ask for."""
     config = recipe.config
     unit = None
     if args.bottleneck is not None:
@@ -153,7 +162,7 @@ def _config_from(args, recipe: Recipe):
             "growth_rate": _growth_of_each(args.growth_rate or config.growth_rate,
                                            len(args.layers or config.layers)),
             "unit": unit,
-            # The original's 0 means "no compression", and so does 1.
+            # As in the original, 0 means "no compression", and so does 1.
             "compression": None if args.compression is None else args.compression or 1.0,
             "classes": CLASSES[recipe.dataset],
         }
@@ -180,7 +189,7 @@ def _config_from(args, recipe: Recipe):
 
 
 def refuse_without_effect(args, config) -> None:
-    """Raise UserError for a flag that means nothing to the network it is given for."""
+    """Raise UserError for a flag that has no effect on the network it is given for."""
     windows = ("nearest_farthest", "channel_window")
     for flag, has_effect, accepted in [
         ("base", config.fetch == "sparse", "--fetch sparse"),
@@ -195,5 +204,5 @@ def refuse_without_effect(args, config) -> None:
 
 
 def _growth_of_each(growth: Tuple[int, ...], blocks: int) -> Tuple[int, ...]:
-    """One growth rate for all blocks is that of each."""
+    """Return the growth rate of each block: a single one is that of all blocks."""
     return growth[:1] * blocks if len(set(growth)) == 1 else growth

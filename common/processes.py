@@ -1,11 +1,11 @@
-"""Other programs, asked for what they print."""
+"""Run other programs for what they print."""
 
 import subprocess
 from typing import Dict, List, Optional
 
 
 def output_of(command: List[str]) -> Optional[str]:
-    """Return what a program prints, without the blanks around it; None where it fails."""
+    """Return what a program prints, without surrounding whitespace; None if it fails."""
     try:
         return subprocess.run(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
@@ -15,7 +15,7 @@ def output_of(command: List[str]) -> Optional[str]:
 
 
 def errors_of(command: List[str], environment: Dict[str, str]) -> str:
-    """Return what a program writes to stderr, however it ends; "" where it can't run."""
+    """Return what a program writes to stderr, whatever its exit code; "" if it can't be run."""
     try:
         done = subprocess.run(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment

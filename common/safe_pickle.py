@@ -1,4 +1,4 @@
-"""Pickles that can hold nothing but numbers: what a CIFAR batch is made of, and no code."""
+"""Read pickles that hold numbers and plain containers, as CIFAR's do, and run no code from them."""
 
 import io
 import pickle
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class _PickledDtype:
-    """Stands in for numpy.dtype: the whole numbers that a CIFAR batch is made of, no others."""
+    """Stand in for numpy.dtype; accept the whole numbers that a CIFAR batch is made of."""
 
     def __init__(self, code, *_):
         if not re.match("[biu][1248]$", str(code)):
@@ -21,14 +21,14 @@ class _PickledDtype:
         self.dtype = self.dtype.newbyteorder(">" if state[1] == ">" else "<")
 
     def array(self, content) -> np.ndarray:
-        """Bytes (or the text that Python 2's come as) -> [N]."""
+        """Return bytes, or the text that Python 2's bytes are read as, as an array [N]."""
         if isinstance(content, str):
             content = content.encode("latin1")
         return np.frombuffer(content, self.dtype)
 
 
 class _PickledArray:
-    """Stands in for numpy.ndarray while it is unpickled; `array` is what came of it."""
+    """Stand in for numpy.ndarray during unpickling; `array` is the result."""
 
     array = np.empty(0)
 
@@ -38,12 +38,12 @@ class _PickledArray:
 
 
 def _pickled_buffer(content, dtype, shape, order) -> np.ndarray:
-    """Stands in for numpy's _frombuffer, which newer pickles use."""
+    """Stand in for numpy's _frombuffer, which newer pickles use."""
     return dtype.array(content).reshape(shape, order=order)
 
 
 def _pickled_text(text, encoding):
-    """Stands in for _codecs.encode, in which Python 3 wraps the bytes of old pickles."""
+    """Stand in for _codecs.encode, in which Python 3 wraps the bytes of old pickles."""
     if encoding != "latin1":
         raise pickle.UnpicklingError("it holds text in {}".format(encoding))
     return text.encode("latin1")
@@ -61,9 +61,9 @@ for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
 
 
 class _NumbersUnpickler(pickle.Unpickler):
-    """Unpickles arrays of whole numbers and plain containers; all else is refused.
+    """Unpickle arrays of whole numbers and plain containers; refuse all else.
 
-    Nothing of numpy itself is handed out: its own __setstate__ trusts a pickle with pointers.
+    A pickle never gets hold of numpy itself, whose own __setstate__ trusts it with pointers.
     """
 
     def find_class(self, module, name):
@@ -81,5 +81,5 @@ def loads(content: bytes):
 
 
 def as_array(value: object) -> np.ndarray:
-    """Return an array from what :func:`loads` has found in its place, or from a list."""
+    """Return the array that :func:`loads` found in a place, or an array of a list."""
     return value.array if isinstance(value, _PickledArray) else np.asarray(value)

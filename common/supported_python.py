@@ -1,7 +1,7 @@
-"""Refuses, in one sentence, a Python that neither TensorFlow stack exists for.
+"""Refuse, in one sentence, a Python that neither TensorFlow stack supports.
 
-Every command imports this first. The file has to be readable for any Python from 2.7 on, or the
-sentence would never show.
+Every command imports this first. Any Python from 2.7 on has to be able to read this file, or the
+sentence would never be printed.
 """
 
 import sys
@@ -10,7 +10,7 @@ ACCEPTED = "3.7 (with TensorFlow 1.15) or 3.10 to 3.13 (with TensorFlow 2.x)"
 
 
 def is_supported(version):
-    """Whether a (major, minor) version is one that a stack exists for."""
+    """Return whether a stack exists for a version (major, minor)."""
     return version == (3, 7) or (3, 10) <= version <= (3, 13)
 
 

@@ -1,8 +1,8 @@
-"""TensorFlow as this project uses it, and the one place that sets it up.
+"""TensorFlow as this project uses it, set up in this one place.
 
-Python 3.7 brings TensorFlow 1.15, Python 3.10 to 3.13 a current TensorFlow with tf-keras. Rooms
-that use TensorFlow take it from here (`from tf_stack import tf`), so that the switches below are
-set before TensorFlow is imported for the first time.
+Python 3.7 has TensorFlow 1.15, Python 3.10 to 3.13 a current TensorFlow with tf-keras. Modules that
+use TensorFlow import it from here (`from common.tf_stack import tf`), so that the switches below
+are set before TensorFlow is imported for the first time.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import warnings
 
 # tensorpack's layers are those of tf.layers, which current TensorFlow has in tf-keras only.
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
-# The runtime's chatter hides the lines that matter; what is fatal comes as an exception too.
+# The runtime's messages hide the lines that matter; what is fatal also raises an exception.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 warnings.filterwarnings("ignore", category=FutureWarning)
 warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -22,14 +22,14 @@ warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 @contextlib.contextmanager
 def _stderr_kept_back():
-    """Keep file descriptor 2 quiet; what it was told is shown if the body raises.
+    """Hold back what is written to file descriptor 2, and show it if the body raises.
 
-    TensorFlow greets from C++ while it is imported, before its log level counts.
+    TensorFlow prints messages from C++ while it is imported, before its log level takes effect.
     """
     sys.stderr.flush()
     try:
         saved = os.dup(2)
-    except OSError:  # closed: nothing can be said there
+    except OSError:  # it is closed
         yield
         return
     with tempfile.TemporaryFile() as kept, os.fdopen(saved, "wb") as stderr:
@@ -56,17 +56,17 @@ tf.disable_eager_execution()
 
 VERSION = tensorflow.__version__
 
-# tensorpack calls `logger.error("...", value)` with no place for the value; the traceback that
-# logging prints about that would bury the error itself.
+# tensorpack calls `logger.error("...", value)` with no placeholder for the value; the traceback
+# that logging prints about that would bury the error itself.
 logging.raiseExceptions = False
 
 
 def session_config() -> tensorflow.compat.v1.ConfigProto:
-    """What all sessions here start from.
+    """Return the session config that all sessions here start from.
 
-    Soft placement: tensorpack's test tower asks for a GPU. Without remapping, which an NPU needs
-    off: fused ops round differently, and platforms are to do the same. (On the CPU, training is
-    a tenth faster without.)
+    Soft placement is on: tensorpack's test tower asks for a GPU. Remapping is off, as an NPU needs
+    it: fused ops round differently, and platforms are to compute the same. (On the CPU, training is
+    a tenth faster without remapping.)
     """
     config = tf.ConfigProto(allow_soft_placement=True)
     config.graph_options.rewrite_options.remapping = RewriterConfig.OFF

@@ -1,5 +1,5 @@
 """What a run computes on: GPUs or a CPU (gpu.py), Ascend NPUs (npu.py), one or several processes.
 
-A launcher chooses a platform, which fills in a :class:`platforms.platform.Platform`; training
-knows nothing else of it.
+Each launcher chooses a platform, which fills in a :class:`platforms.platform.Platform`; training
+knows nothing else about it.
 """

@@ -1,4 +1,4 @@
-"""The GPUs of one machine, or its CPU where there is none, as what a run computes on."""
+"""The platform of one machine's GPUs, or of its CPU where there is none."""
 
 import os
 import platform as host
@@ -16,7 +16,10 @@ from sparsenet.errors import UserError
 
 
 def platform(settings: Settings) -> Platform:
-    """The GPUs asked for, the first one if none was, or the CPU if there is none."""
+    """Return the platform: the GPUs asked for, else the first one, or the CPU if there is no GPU.
+
+    Raises UserError for a GPU that is absent.
+    """
     present = len(tf.config.experimental.list_physical_devices("GPU"))
     asked = settings.gpus or ()
     absent = [i for i in asked if i >= present]
@@ -32,7 +35,7 @@ def platform(settings: Settings) -> Platform:
     config = session_config()
     if not present:
         return Platform("cpu", [describe_cpu()], config, workers=workers, remark=why_not_a_gpu())
-    # Same seed, same result; and full float32, since what is compared has to have one precision.
+    # Same seed, same result; and full float32, since runs can only be compared in one precision.
     os.environ.setdefault("TF_CUDNN_DETERMINISTIC", "1")
     if hasattr(tf.config.experimental, "enable_tensor_float_32_execution"):
         tf.config.experimental.enable_tensor_float_32_execution(False)
@@ -43,7 +46,11 @@ def platform(settings: Settings) -> Platform:
 
 
 def gpus_of_this_process(asked: Optional[Tuple[int, ...]], present: int) -> Tuple[int, ...]:
-    """The GPUs asked for or the first one; under horovodrun each process has one of its own."""
+    """Return the ids of the GPUs that this process uses: those asked for, or the first one.
+
+    Under horovodrun each process has one of its own; UserError if others are asked for or if there
+    are too few.
+    """
     if not started_by_horovod():
         return asked or (0,)
     if asked is not None:
@@ -62,10 +69,10 @@ def gpus_of_this_process(asked: Optional[Tuple[int, ...]], present: int) -> Tupl
 
 
 def why_not_a_gpu() -> Optional[str]:
-    """Return why TensorFlow sees no GPU where there is an NVIDIA driver; None where there is none.
+    """Return why TensorFlow sees no GPU despite an NVIDIA driver; None if there is no driver.
 
-    TensorFlow names the libraries that it could not load in its own log, which is muted here: it
-    is asked once more, in a process of its own.
+    TensorFlow names the libraries that it could not load only in its log, which is muted in this
+    process: another one is started to read it.
     """
     if not has_nvidia_driver():
         return None
@@ -89,7 +96,7 @@ def has_nvidia_driver() -> bool:
 
 
 def describe_cpu() -> str:
-    """Name and number of cores of this machine's processor."""
+    """Return the name and the number of cores of this machine's processor."""
     name = host.machine()
     try:
         with open("/proc/cpuinfo") as stream:
@@ -100,7 +107,7 @@ def describe_cpu() -> str:
 
 
 def describe_gpus(ids: Tuple[int, ...]) -> List[str]:
-    """Names of the GPUs with these ids, as the driver tells them."""
+    """Return the names of the GPUs with these ids, as the driver reports them."""
     names = output_of(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
     lines = (names or "").split("\n")
     return [lines[i] if i < len(lines) and lines[i] else "GPU {}".format(i) for i in ids]

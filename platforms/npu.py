@@ -1,7 +1,7 @@
-"""Ascend NPUs as a platform to train on: session config, loss scaling, several devices.
+"""Ascend NPUs as a platform: session config, loss scaling, several devices.
 
-`npu_bridge` is imported late and by name. From 2022 on, importing its npu_init makes every session
-one of the NPU, so it comes after all that may want a session of its own; and `import *` from it
+`npu_bridge` is imported late and by name. Since 2022, importing its npu_init makes every session an
+NPU session, so it has to come after all that needs a session of its own; and `import *` from it
 would rebind `tf`, `os` and more.
 """
 
@@ -27,7 +27,7 @@ INSTALL = (
 
 
 def platform(npu: NpuSettings) -> Platform:
-    """The NPU of this process; UserError where npu_bridge is not installed."""
+    """Return the platform of this process's NPU; UserError if npu_bridge can't be imported."""
     rank, world_size = rank_and_world_size()
     options = with_workers(npu.options, world_size)
     device = options.get("session_device_id", device_id())
@@ -45,10 +45,10 @@ def platform(npu: NpuSettings) -> Platform:
 
 
 def import_bridge():
-    """npu_bridge.npu_init; UserError that says what to install and source."""
+    """Return npu_bridge.npu_init; UserError, saying what to install and source, if it fails."""
     try:
         return importlib.import_module("npu_bridge.npu_init")
-    # What a library of CANN that is not sourced, or another TensorFlow, makes of it.
+    # How it fails if CANN is not sourced, or beside another TensorFlow.
     except (ImportError, OSError, AttributeError, tf.errors.OpError) as error:
         raise UserError("npu_bridge can't be imported ({}); {}".format(error, INSTALL))
 
@@ -65,15 +65,20 @@ def dry_run(npu: NpuSettings) -> str:
 
 
 def with_workers(options: Dict[str, Value], world_size: int) -> Dict[str, Value]:
-    """Options with what several devices need: all-reduce beside computation, unless told not to."""
+    """Return options with what several devices need.
+
+    That is all-reduce during computation, unless the options say otherwise.
+    """
     return dict({"hcom_parallel": True} if world_size > 1 else {}, **options)
 
 
 def npu_session_config(options: Dict[str, Value]) -> tf.ConfigProto:
-    """What makes a session run on the NPU; options: see npu_options.OPTIONS.
+    """Return the session config with which TensorFlow computes on the NPU.
 
-    Both switches are explicit: some versions of npu_bridge set the second only where they add the
-    optimizer themselves. Its own documents give it the other switch's OFF.
+    options: see npu_options.OPTIONS
+
+    Both switches are set explicitly: some versions of npu_bridge set the second one only if they
+    add the optimizer themselves. Its own documents give it the other switch's OFF.
     """
     config = session_config()
     rewrite = config.graph_options.rewrite_options
@@ -82,7 +87,7 @@ def npu_session_config(options: Dict[str, Value]) -> tf.ConfigProto:
     optimizer = rewrite.custom_optimizers.add()
     optimizer.name = "NpuOptimizer"
     for key, value in sorted(options.items()):
-        # The type has to be the option's: another one is taken without a word, and not read.
+        # The type has to be the option's: any other is accepted silently and ignored.
         field = OPTIONS[key].field
         typed = str(value).encode() if field == "s" else value
         setattr(optimizer.parameter_map[key], field, typed)
@@ -93,7 +98,7 @@ def npu_session_config(options: Dict[str, Value]) -> tf.ConfigProto:
 
 
 def wrap(optimizer, scale: Optional[LossScale], world_size: int, bridge):
-    """The optimizer with the NPU's loss scaling and, for several devices, its all-reduce."""
+    """Return the optimizer with loss scaling and, for several devices, the NPU's all-reduce."""
     if world_size > 1:
         optimizer = bridge.NPUDistributedOptimizer(optimizer)
     if scale is None:
@@ -104,7 +109,7 @@ def wrap(optimizer, scale: Optional[LossScale], world_size: int, bridge):
 
 
 def loss_scale_manager(scale: LossScale, bridge):
-    """A fixed scale, or one that grows until values overflow."""
+    """Return the manager of a fixed loss scale, or of one that grows until values overflow."""
     if scale.kind == "fixed":
         return bridge.FixedLossScaleManager(loss_scale=scale.value)
     return bridge.ExponentialUpdateLossScaleManager(
@@ -120,7 +125,7 @@ def loss_scale_manager(scale: LossScale, bridge):
 
 
 def npu_workers(rank: int, world_size: int, bridge) -> Workers:
-    """The processes that Ascend's launch scripts have started, one a device."""
+    """Return the processes that Ascend's launch scripts started, one per device."""
     if world_size == 1:
         return Workers()
     hccl = importlib.import_module("npu_bridge.hccl.hccl_ops")
@@ -133,14 +138,14 @@ def npu_workers(rank: int, world_size: int, bridge) -> Workers:
 
 
 def broadcast_variables(hccl) -> tf.Operation:
-    """An op that gives all variables of numbers the values of the first worker."""
+    """Return an op that gives all floating-point variables the chief's values."""
     variables = [v for v in tf.global_variables() if v.dtype.base_dtype.is_floating]
     values = hccl.broadcast([tf.convert_to_tensor(v) for v in variables], root_rank=0)
     return tf.group(*[tf.assign(v, value) for v, value in zip(variables, values)])
 
 
 def rank_and_world_size():
-    """RANK_ID and RANK_SIZE, as Ascend's launch scripts set them; UserError where they can't be."""
+    """Return RANK_ID and RANK_SIZE, as Ascend's launch scripts set them; UserError if invalid."""
     world_size = _number("RANK_SIZE", 1, "a whole number of at least 1", lambda n: n >= 1)
     rank = _number(
         "RANK_ID",
@@ -158,7 +163,7 @@ def rank_and_world_size():
 
 
 def device_id() -> int:
-    """ASCEND_DEVICE_ID, or DEVICE_ID as older releases call it."""
+    """Return ASCEND_DEVICE_ID, or DEVICE_ID as older releases call it."""
     name = "ASCEND_DEVICE_ID" if os.environ.get("ASCEND_DEVICE_ID") else "DEVICE_ID"
     return _number(name, 0, "a whole number of at least 0", lambda n: n >= 0)
 

@@ -1,8 +1,8 @@
-"""What can be asked of an Ascend NPU: the flags of main_npu.py, and options with their types.
+"""What can be asked of an Ascend NPU: the flags of main_npu.py, and the options with their types.
 
-Only the standard library is imported: a mistake in the command is told before TensorFlow starts.
-The options and their types are those of `npu_bridge`'s NpuOptimizer, whose parameter map takes a
-value of another type without a word and then does something else.
+TensorFlow is not imported: a mistake in the command is reported before it starts. The options and
+their types are those of `npu_bridge`'s NpuOptimizer, whose parameter map silently accepts a value
+of another type and then does something else.
 """
 
 import argparse
@@ -19,7 +19,12 @@ Value = Union[bool, int, str]
 
 
 class Option(NamedTuple):
-    """A key of the parameter map: `field` is where its value goes (b, i or s), see `accepted`."""
+    """A key of the parameter map.
+
+    field:       where its value goes: b, i or s
+    accepted:    in words, which values are accepted
+    is_accepted: whether a text is such a value
+    """
 
     field: str
     accepted: str
@@ -55,7 +60,7 @@ PRECISION_MODES = (
 OPTIONS: Dict[str, Option] = {
     "use_off_line": Option(
         "b",
-        "1, true: else it is not the NPU that computes",
+        "1, true: otherwise the NPU does not compute",
         lambda text: text.lower() in ("1", "true"),
     ),
     "mix_compile_mode": FLAG,
@@ -65,7 +70,7 @@ OPTIONS: Dict[str, Option] = {
     "profiling_mode": FLAG,
     "hcom_parallel": FLAG,
     "is_tailing_optimization": FLAG,
-    # More than one wants tf.data on the device; here images are fed.
+    # More than one needs tf.data on the device; here images are fed.
     "iterations_per_loop": Option("i", "1, since images are fed", lambda text: text == "1"),
     "graph_run_mode": COUNT,
     "op_debug_level": COUNT,
@@ -93,28 +98,27 @@ OPTIONS: Dict[str, Option] = {
 }
 
 
-# Compute on the NPU, all of it.
+# Compute everything on the NPU.
 ALWAYS: Dict[str, Value] = {"use_off_line": True, "mix_compile_mode": False}
 
 
 class LossScale(NamedTuple):
-    """`fixed` at `value`, or `dynamic` starting from it."""
+    """A loss scale: `fixed` at `value`, or `dynamic` starting from it."""
 
     kind: str
     value: float
 
 
 DYNAMIC = LossScale("dynamic", 2.0**32)
-BY_PRECISION = LossScale(
-    "by precision", 1.0
-)  # not asked for: dynamic where there is half precision
+# Stands for a loss scale that was not asked for: dynamic if the precision mode uses float16.
+BY_PRECISION = LossScale("by precision", 1.0)
 
 
-NO_LOSS_SCALE = ("must_keep_origin_dtype", "force_fp32")  # what has no half precision
+NO_LOSS_SCALE = ("must_keep_origin_dtype", "force_fp32")  # precision modes without float16
 
 
 def loss_scale(text: str) -> Optional[LossScale]:
-    """`fixed:1024`, `dynamic` or `none`."""
+    """Return the loss scale that `text` names: `fixed:1024`, `dynamic` or `none`."""
     if text == "none":
         return None
     if text == "dynamic":
@@ -132,7 +136,7 @@ def loss_scale(text: str) -> Optional[LossScale]:
 
 
 def value_of(key: str, text: str) -> Value:
-    """`text` with the type of an option; ArgumentTypeError where it is not accepted."""
+    """Return `text` in the type of an option; ArgumentTypeError if it is not accepted."""
     option = OPTIONS[key]
     if not option.is_accepted(text):
         raise argparse.ArgumentTypeError(
@@ -144,12 +148,12 @@ def value_of(key: str, text: str) -> Value:
 
 
 def option_of(key: str) -> Callable[[str], Value]:
-    """What converts the value of a flag that stands for one option."""
+    """Return the flag type of a flag that sets one option."""
     return lambda text: value_of(key, text)
 
 
 def pair(text: str) -> Tuple[str, Value]:
-    """`deterministic=1` -> ("deterministic", 1)."""
+    """Return the key and the value of an option: `deterministic=1` -> ("deterministic", 1)."""
     key, equals, value = text.partition("=")
     if not equals or key not in OPTIONS:
         raise argparse.ArgumentTypeError(
@@ -162,8 +166,10 @@ def pair(text: str) -> Tuple[str, Value]:
 class NpuSettings:
     """What is asked of the NPU.
 
-    options: of the parameter map, see OPTIONS
-    folders: that it writes to, and that have to be there
+    options:    of the parameter map, see OPTIONS
+    loss_scale: None for none
+    folders:    folders that the NPU writes to, and that have to exist
+    dry_run:    print the session config and train nothing
     """
 
     options: Dict[str, Value]
@@ -173,7 +179,7 @@ class NpuSettings:
 
 
 def add_flags(parser) -> List[str]:
-    """Add the NPU's flags; returns their names."""
+    """Add the NPU's flags and return their names."""
     group = parser.add_argument_group("NPU")
     known = set(vars(parser.parse_args([])))
     group.add_argument(
@@ -203,7 +209,7 @@ def add_flags(parser) -> List[str]:
         group.add_argument("--" + name, type=option_of(key), metavar="X", help=what)
     group.add_argument(
         "--npu_option", type=pair, action="append", default=[], metavar="KEY=VALUE",
-        help="any other option of NpuOptimizer; may be repeated",
+        help="another option of NpuOptimizer; may be repeated",
     )  # fmt: skip
     group.add_argument(
         "--dry_run", action="store_true", help="print the session config and exit; needs no NPU"
@@ -211,12 +217,12 @@ def add_flags(parser) -> List[str]:
     return sorted(set(vars(parser.parse_args([]))) - known)
 
 
-Start = Tuple[Dict[str, Value], Optional[LossScale]]  # options and loss scale to begin with
+Start = Tuple[Dict[str, Value], Optional[LossScale]]  # options and loss scale, before flags
 NEW_RUN: Start = (ALWAYS, BY_PRECISION)
 
 
 def recorded(directory: str) -> Start:
-    """What was asked of the NPU when a run was begun; UserError where run.json does not tell."""
+    """Return what was asked of the NPU when a run was begun; UserError if run.json lacks it."""
     record = read_record(directory)
     try:
         options = dict(record.get("npu", ALWAYS))
@@ -231,7 +237,11 @@ def recorded(directory: str) -> Start:
 
 
 def npu_settings(args, start: Start, root: str) -> NpuSettings:
-    """What flags ask for beyond `start`; dumps and profiles go to folders in `root` by default."""
+    """Return what flags ask of the NPU, in addition to `start`.
+
+    Dumps and profiles go to folders in `root` by default. Raises UserError for --npu_option with
+    `precision_mode`, which has a flag of its own.
+    """
     options, scale = dict(start[0]), start[1]
     for flag, key in [
         ("over_dump", "enable_dump_debug"), ("data_dump_flag", "enable_dump"),
@@ -256,7 +266,7 @@ def npu_settings(args, start: Start, root: str) -> NpuSettings:
 
 
 def complete_dumps(options: Dict[str, Value], root: str) -> List[str]:
-    """Give dumps and profiles what they need beside their switch; returns where they go."""
+    """Set the options that dumps and profiles need beside their switch; return their folders."""
     folders = []
     for switch, mode, name in [
         ("enable_dump_debug", "dump_debug_mode", "overflow_dump"),

@@ -1,4 +1,4 @@
-"""What a run computes on, as training sees it: filled in by the launchers."""
+"""What a run computes on, as training sees it; each launcher fills it in."""
 
 import dataclasses
 from typing import Callable, Dict, List, Optional, Sequence
@@ -10,17 +10,18 @@ from platforms.workers import Workers
 
 @dataclasses.dataclass
 class Platform:
-    """Describe what a run computes on.
+    """The devices, session config and workers that a run computes with.
 
-    name:           gpu, npu or cpu: part of file names
-    devices:        a description of each device; the batch is divided evenly among them
-    session_config: how TensorFlow's session uses them
-    wrap_optimizer: what the platform puts around the optimizer
+    name:           gpu, npu or cpu; part of file names
+    devices:        a description of each device of this process; each takes an equal part of its
+                    batches
+    session_config: how TensorFlow sessions use the devices
+    wrap_optimizer: returns the optimizer with what the platform adds to it
     precision:      of the computation, as run.json records it
     options:        what else was asked of the platform, for run.json
     workers:        the processes that train together
-    folders:        that the platform writes to, made with the run directory
-    remark:         what a person should know of the choice, such as why it is not a GPU
+    folders:        folders that the platform writes to, made together with the run directory
+    remark:         what the user should know about the choice, such as why it is not a GPU
     """
 
     name: str
@@ -35,5 +36,5 @@ class Platform:
 
     @property
     def total_devices(self) -> int:
-        """Over all workers."""
+        """Return the number of devices of all workers."""
         return len(self.devices) * self.workers.world_size

@@ -1,7 +1,7 @@
-"""Processes that train one network together, each on a device of its own.
+"""Workers: processes that train one network together, each on a device of its own.
 
-Each computes the gradient of its part of a batch; the mean of the gradients moves the same weights
-in all of them. Horovod and Ascend's HCCL give such workers; without either there is one.
+Each computes the gradient of its part of a batch, and all apply the mean of the gradients to the
+same weights. Horovod and Ascend's HCCL provide them; without either there is one worker.
 """
 
 import dataclasses
@@ -20,15 +20,16 @@ STARTED_BY_HOROVOD = ("HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE")
 
 @dataclasses.dataclass(frozen=True)
 class Workers:
-    """Describe all workers, as one of them sees them; the chief writes the run directory.
+    """All workers, as one of them sees them; the chief writes the run directory.
 
-    rank:         of this one, from 0; the chief has 0
+    rank:         of this worker, from 0; the chief's is 0
     world_size:   number of workers
-    mean:         tensor -> its mean over all workers; all of them have to ask for it
-    broadcast:    an op that gives all variables the chief's values; None where the
+    mean:         returns the mean of a tensor over all workers, all of which have to run it
+    broadcast:    returns an op that gives all workers the chief's variables; None where the
                   trainer does that itself
-    barrier:      returns when every worker has called it; None where a launch script ends them all
-    make_trainer: a trainer for one device that averages gradients, unless the optimizer does
+    barrier:      returns once every worker has called it; None where a launch script ends all
+                  workers if one fails
+    make_trainer: returns a trainer for one device; it averages gradients unless the optimizer does
     """
 
     rank: int = 0
@@ -40,17 +41,17 @@ class Workers:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this worker writes the run directory (tensorpack's word)."""
+        """Return whether this worker is the chief, which writes the run directory."""
         return self.rank == 0
 
 
 def started_by_horovod() -> bool:
-    """Whether horovodrun has started this process."""
+    """Return whether horovodrun has started this process."""
     return any(name in os.environ for name in STARTED_BY_HOROVOD)
 
 
 def horovod_workers(has_gpus: bool) -> Workers:
-    """The processes that horovodrun has started; UserError where Horovod is not installed."""
+    """Return the processes that horovodrun started; UserError if Horovod is not installed."""
     try:
         import horovod.tensorflow as hvd
 
@@ -70,7 +71,7 @@ def horovod_workers(has_gpus: bool) -> Workers:
 
 
 def horovod_barrier(session_config: tf.ConfigProto) -> None:
-    """Return when every worker has called this; OpError where one has ended before."""
+    """Return once every worker has called this; OpError if one has ended before."""
     import horovod.tensorflow as hvd
 
     with tf.Graph().as_default(), tf.Session(config=session_config) as session:
@@ -78,22 +79,25 @@ def horovod_barrier(session_config: tf.ConfigProto) -> None:
 
 
 def local_rank() -> int:
-    """Which of the processes on this host this one is, from 0."""
+    """Return the rank of this process among those on this host, from 0."""
     import horovod.tensorflow as hvd
 
     return hvd.local_rank()
 
 
 def horovod_trainer() -> HorovodTrainer:
-    """tensorpack's trainer, which broadcasts variables at the start and averages gradients."""
+    """Return tensorpack's Horovod trainer.
+
+    It broadcasts the variables before the first step and averages the gradients.
+    """
     trainer = HorovodTrainer(average=True)
-    # Statistics are averaged at an epoch's end: the first worker's must not replace them before.
+    # Moving statistics are averaged at an epoch's end; the chief's must not replace them before.
     trainer.BROADCAST_EVERY_EPOCH = False
     return trainer
 
 
 def horovod_trainer_without_gpu() -> HorovodTrainer:
-    """The same where there is no GPU to choose: naming one aborts TensorFlow 1.15."""
+    """Return the Horovod trainer for a host without GPUs: naming one aborts TensorFlow 1.15."""
     trainer = horovod_trainer()
     trainer._local_rank = ""  # what the trainer puts into visible_device_list
     return trainer

@@ -1,6 +1,6 @@
 """The run directory: what a run leaves behind, and how it is read again.
 
-record.py reads and writes run.json (what the run was), table.py loss+perf_<platform>.txt (what it
-did, one row an epoch), checkpoints.py the weights, curves.py the picture. settings.py is what a
-run is asked for. Only checkpoints.py needs TensorFlow.
+record.py reads and writes run.json (what the run is), table.py loss+perf_<platform>.txt (one row
+per epoch), curves.py the picture of it, checkpoints.py the weights. settings.py holds what is asked
+of a run. Only checkpoints.py needs TensorFlow.
 """

@@ -1,4 +1,4 @@
-"""Checkpoints as arrays by name: found, looked at, read."""
+"""Find and read checkpoints, as arrays by variable name."""
 
 import os
 import re
@@ -16,7 +16,7 @@ CHECKPOINT_PREFIX = "model"
 
 
 def checkpoints_of(directory: str) -> List[str]:
-    """Prefixes of the checkpoints of a run directory that are there whole, oldest first."""
+    """Return the prefixes of the complete checkpoints of a run directory, oldest first."""
     steps = []
     for file in os.listdir(directory):
         stem, extension = os.path.splitext(file)
@@ -30,13 +30,16 @@ def checkpoints_of(directory: str) -> List[str]:
 
 
 def latest_checkpoint(directory: str) -> Optional[str]:
-    """Prefix of the newest checkpoint of a run directory, or None."""
+    """Return the prefix of the newest checkpoint of a run directory; None if there is none."""
     found = checkpoints_of(directory)
     return found[-1] if found else None
 
 
 def find_checkpoint(path: str) -> str:
-    """The prefix meant by a prefix, one of a checkpoint's files, or a directory of checkpoints."""
+    """Return the prefix of the checkpoint that `path` stands for; UserError if there is none.
+
+    path: a prefix, one of a checkpoint's files, or a directory of checkpoints
+    """
     prefix = path
     if os.path.isdir(path):
         prefix = _newest_of(path)
@@ -53,7 +56,10 @@ def find_checkpoint(path: str) -> str:
 
 
 def _newest_of(directory: str) -> str:
-    """The newest checkpoint of a run directory, or what another's `checkpoint` file names."""
+    """Return the prefix of the newest checkpoint of a directory; UserError if there is none.
+
+    In a directory that no run of this project wrote, it is what the `checkpoint` file names.
+    """
     try:
         prefix = latest_checkpoint(directory) or tf.train.latest_checkpoint(directory)
     except (OSError, UnicodeDecodeError, tf.errors.OpError) as error:
@@ -64,7 +70,7 @@ def _newest_of(directory: str) -> str:
 
 
 def read_arrays(prefix: str) -> Dict[str, np.ndarray]:
-    """Name and value of each variable of a checkpoint; UserError if it can't be read whole."""
+    """Return the name and value of each variable of a checkpoint; UserError if it is damaged."""
     try:
         reader = tf.train.load_checkpoint(prefix)
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
@@ -73,8 +79,8 @@ def read_arrays(prefix: str) -> Dict[str, np.ndarray]:
         raise UserError("checkpoint {} can't be read: {}".format(prefix, reason))
 
 
-# Scopes of this project and of the public TensorFlow codes (`official`, `ascend`): the pattern
-# and the replacement of either.
+# Scopes of this project and of the public TensorFlow codes (`official`, `ascend`): for each of the
+# two, the pattern that finds it and the replacement that writes it.
 SCOPES = [
     (
         (r"^block(\d+)/layer(\d+)/", r"block\1/layer\2/"),
@@ -88,28 +94,32 @@ SCOPES = [
 
 
 def original_name(name: str) -> str:
-    """The name of a variable of this project in a checkpoint of the public TensorFlow codes."""
+    """Return the name in the public TensorFlow codes of a variable of this project."""
     for (ours, _), (_, theirs) in SCOPES:
         name = re.sub(ours, theirs, name)
     return name
 
 
 def project_name(name: str) -> str:
-    """The name in this project of a variable of the public TensorFlow codes; others are kept."""
+    """Return the name in this project of a variable of the public TensorFlow codes.
+
+    Other names are returned as they are.
+    """
     for (_, ours), (theirs, _) in SCOPES:
         name = re.sub(theirs, ours, name)
     return name
 
 
-# What an optimizer keeps beside a variable, under the variable's name.
+# The optimizer's slots of a variable are saved under the variable's name.
 SLOTS = re.compile(r"/(Momentum|Adam|Adam_1|RMSProp(_1)?|Adagrad|ExponentialMovingAverage)$")
 NETWORK_SCOPES = re.compile(r"(conv0|bn0|block\d+|transition\d+|bn_last|linear)/")
 
 
 def network_weights(prefix: str, config: SparseNetConfig) -> Dict[str, np.ndarray]:
-    """The variables of the network from a checkpoint that has them by our names or the original.
+    """Return the variables of a network from a checkpoint, under this project's names.
 
-    Raises UserError that lists the names and shapes that differ.
+    The checkpoint may have them under the names of the public TensorFlow codes. Raises UserError
+    that lists the names and shapes that differ.
     """
     found = read_arrays(prefix)
     wanted = variable_shapes(config)
@@ -122,7 +132,7 @@ def network_weights(prefix: str, config: SparseNetConfig) -> Dict[str, np.ndarra
             there = "absent" if value is None else list(value.shape)
             wrong.append("{} is {}, wanted {}".format(name, there, list(shape)))
     for name in sorted(map(project_name, found)):
-        # What other code keeps elsewhere is its own matter; a layer too many is another network.
+        # Variables elsewhere are the other code's own; a surplus layer means another network.
         if name not in wanted and NETWORK_SCOPES.match(name) and not SLOTS.search(name):
             wrong.append("{} is there, wanted absent".format(name))
     if wrong:

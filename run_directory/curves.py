@@ -1,4 +1,4 @@
-"""The pictures of training curves that every run leaves."""
+"""Draw the training curves of runs."""
 
 from typing import Dict, List, Sequence
 
@@ -7,10 +7,10 @@ from run_directory.table import Row
 
 
 def curves_figure(runs: Dict[str, List[Row]], references: Sequence[List[Row]] = ()):
-    """Loss and error by epoch, one colour a run, test solid and training dashed.
+    """Return a figure of loss and error by epoch: one colour per run, test solid, training dashed.
 
-    runs: label -> rows of its table, of which columns may be missing
-    references: rows of runs whose test curves are drawn in grey behind them
+    runs:       label -> rows of the run's table, in which columns may be missing
+    references: rows of runs whose test curves are drawn in grey behind the others
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -47,7 +47,7 @@ def _line(panel, rows: List[Row], column: str, scale: float, **options) -> None:
 
 
 def plot_curves(runs: Dict[str, List[Row]], title: str, path: str) -> None:
-    """Write the picture of these runs' curves; path: .png or .svg, by its ending."""
+    """Write the picture of the curves of runs, as .png or .svg by the ending of `path`."""
     figure = curves_figure(runs)
     figure.suptitle(title)
     save(figure, path)

@@ -1,8 +1,6 @@
-"""The run directory: what a run leaves behind, and how it is read again.
+"""Where a run directory goes, and run.json in it, which says what the run is.
 
-run.json holds what the run was: recipe, settings, data, platform, versions. The table
-`loss+perf_<platform>.txt` holds what it did, one row an epoch. Checkpoints, events, stats.json
-and log.log lie beside them. TensorFlow is not needed to read them.
+run.json holds recipe, settings, data, platform and versions. TensorFlow is not needed to read it.
 """
 
 import datetime
@@ -18,16 +16,16 @@ RECORD = "run.json"
 GRAPH = "graph.pbtxt"
 CURVES = "curves.png"
 FORMAT = 2  # of run.json; 1 had other names for some fields, see RENAMED
-ABOUT = "about"  # the entry of a file of activations that says what the others are of
+ABOUT = "about"  # entry of a file of activations: the network and images that it is for
 
 
 # The directory -------------------------------------------------------------------------------
 
 
 def choose_path(settings: Settings, platform: str, now: datetime.datetime) -> str:
-    """Where a new run goes: `--name` under `--log_dir`, or recipe, data, platform and time.
+    """Return the path of a new run: `--name`, else recipe, data, platform and time, in `--log_dir`.
 
-    Raises UserError if that place is taken; writes nothing.
+    Raises UserError if that path is taken or can't be written; writes nothing.
     """
     name = settings.name
     try:
@@ -54,7 +52,7 @@ def choose_path(settings: Settings, platform: str, now: datetime.datetime) -> st
 
 
 def _first_free(path: str) -> str:
-    """`path`, or `path-2`, `path-3`, ...: two runs may start in one second."""
+    """Return `path`, or `path-2`, `path-3`, ...: two runs may start in the same second."""
     candidate, number = path, 1
     while os.path.exists(candidate):
         number += 1
@@ -71,7 +69,7 @@ def write_record(directory: str, record: dict) -> None:
 
 
 def read_record(directory: str) -> dict:
-    """run.json of a run directory; UserError if there is none that can be read."""
+    """Return run.json of a run directory; UserError if it is missing or damaged."""
     path = os.path.join(directory, RECORD)
     if not os.path.isfile(path):
         raise UserError(
@@ -88,7 +86,7 @@ def read_record(directory: str) -> dict:
     return in_todays_words(record)
 
 
-# What fields were called in format 1.
+# section -> name of a field in format 1 -> name today.
 RENAMED = {
     "": {"continued": "resumed"},
     "recipe": {
@@ -98,12 +96,12 @@ RENAMED = {
     },
     "preprocessing": {"border": "pad_value"},
 }
-# What records of recipes held beside them: it says nothing of the run.
+# Fields of `recipe` in older records that say nothing about the run.
 RETIRED = ("family", "published")
 
 
 def in_todays_words(record: dict) -> dict:
-    """Return a record with the fields of this version, and the names that they have in it."""
+    """Return a record with the fields of this version, under the names of this version."""
     for section, names in RENAMED.items():
         fields = record.get(section) if section else record
         if isinstance(fields, dict):
@@ -116,12 +114,9 @@ def in_todays_words(record: dict) -> dict:
 
 
 def read_settings(directory: str) -> Settings:
-    """The settings of the run that `directory` holds."""
+    """Return the settings of the run in `directory`; UserError if run.json is not complete."""
     record = read_record(directory)
     for field in ("settings", "recipe"):
         if not isinstance(record.get(field), dict):
             raise UserError("{}/{} is not complete: `{}`".format(directory, RECORD, field))
     return settings_from_dict(record["settings"], recipes.from_dict(record["recipe"]))
-
-
-# The table -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a run is asked for: one record, to JSON and back."""
+"""What is asked of a run, as one record, to JSON and back."""
 
 import dataclasses
 from typing import Optional, Tuple
@@ -11,17 +11,21 @@ MAX_SEED = 2**32 - 1
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """A run: the recipe, and all that is not part of it.
+    """What is asked of a run: the recipe, and all that is not part of it.
 
-    dataset_dir:      where the data are; None for the embedded and for random ones
-    fake:             random images in place of the data set's
-    subset:           use the first N images of each set; None for all
+    recipe:           network, data set and schedule
+    dataset_dir:      folder of the data; None for embedded and for random images
+    verify:           refuse files of the official size whose MD5 is not the official one
+    fake:             random images in place of the data set
+    subset:           use N images of each set; None for all
     steps_per_epoch:  fewer steps than the training set has batches; None for all
+    seed:             of initial weights, order of images, crops and dropout masks
     gpus:             ids of the devices asked for; None for the first one there is
     load:             checkpoint to take the weights from, in place of initial ones
+    log_dir:          root of run directories
     name:             of the run directory under `log_dir`; None for an automatic one
-    resume:           the run directory to continue, in place of a new one
-    data_url, train_url: what ModelArts passes; recorded, and of no effect
+    resume:           run directory to resume, in place of a new one
+    data_url, train_url: passed by ModelArts; recorded, without effect
     """
 
     recipe: Recipe
@@ -41,12 +45,12 @@ class Settings:
 
 
 def settings_to_dict(settings: Settings) -> dict:
-    """Settings as plain data, without the recipe, which has a place of its own."""
+    """Return settings as plain data, without the recipe, which run.json holds elsewhere."""
     data = dataclasses.asdict(settings)
     del data["recipe"]
     return data
 
 
 def settings_from_dict(fields: dict, recipe: Recipe) -> Settings:
-    """Return the settings that :func:`settings_to_dict` wrote; UserError names a wrong field."""
+    """Return the settings that :func:`settings_to_dict` wrote; UserError names an invalid field."""
     return json_records.read(Settings, dict(fields, recipe=recipe))

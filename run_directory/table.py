@@ -1,4 +1,4 @@
-"""The table of a run, loss+perf_<platform>.txt: one row an epoch, written, read and summed up."""
+"""The table of a run, loss+perf_<platform>.txt: write, read and summarise its row per epoch."""
 
 import glob
 import json
@@ -30,12 +30,12 @@ Row = Dict[str, float]
 
 
 def table_path(directory: str, platform: str) -> str:
-    """Path of the table of a run on `platform` (gpu, npu or cpu)."""
+    """Return the path of the table of a run on `platform` (gpu, npu or cpu)."""
     return os.path.join(directory, "loss+perf_{}.txt".format(platform))
 
 
 def find_table(directory: str) -> str:
-    """Path of the table that a run directory holds; UserError if it holds none."""
+    """Return the path of the table in a run directory; UserError if there is none."""
     tables = sorted(glob.glob(os.path.join(glob.escape(directory), "loss+perf_*.txt")))
     if not tables:
         raise UserError("{} holds no loss+perf_*.txt".format(directory))
@@ -53,10 +53,10 @@ NOTES = """\
 
 
 class Table:
-    """The table of a run: a row is appended after each epoch, comments stand around the rows."""
+    """The table of a run: comments, a row that is appended after each epoch, a closing summary."""
 
     def __init__(self, path: str, title: str, rows: Sequence[Row] = ()):
-        """Start the file with `rows` that are there already, where a run is continued."""
+        """Start the file, with the `rows` that there are already if a run is resumed."""
         self.path = path
         self.rows = list(rows)
         head = "# {}\n{}{}\n".format(title, NOTES, "\t".join(COLUMNS))
@@ -68,7 +68,7 @@ class Table:
         self._add(_format(row))
 
     def close(self) -> None:
-        """Add the closing summary."""
+        """Add the closing summary, as comments."""
         for line in summary_lines(self.rows):
             self._add("# {}\n".format(line))
 
@@ -85,7 +85,7 @@ def _format(row: Row) -> str:
 
 
 def read_rows(path: str) -> List[Row]:
-    """The rows of a table; UserError if the file is no such table."""
+    """Return the rows of a table; UserError if the file is not such a table."""
     try:
         with open(path, encoding="utf-8") as stream:
             lines = [line.rstrip("\n") for line in stream if not line.startswith("#")]
@@ -97,7 +97,7 @@ def read_rows(path: str) -> List[Row]:
     for line in lines[1:]:
         cells = line.split("\t")
         if len(cells) != len(COLUMNS):
-            continue  # a row that was being written when the machine went down
+            continue  # a row that was cut short when the machine went down
         try:
             rows.append({name: float(cell) for name, cell in zip(COLUMNS, cells)})
         except ValueError as error:
@@ -106,12 +106,12 @@ def read_rows(path: str) -> List[Row]:
 
 
 def steady(rows: List[Row]) -> List[Row]:
-    """The rows that timings are taken from: all but the first epoch, where there are others."""
+    """Return the rows that timings are taken from: all but the first, if there are others."""
     return rows[1:] or rows
 
 
 def summary(rows: List[Row]) -> dict:
-    """The figures that a finished run is quoted with; errors are fractions."""
+    """Return the figures that a finished run is quoted with; errors are fractions."""
     return {
         "epochs": int(rows[-1]["epoch"]),
         "test_error": rows[-1]["test_error"],
@@ -126,7 +126,7 @@ def summary(rows: List[Row]) -> dict:
 
 
 def summary_lines(rows: List[Row]) -> List[str]:
-    """The closing summary of a table, in words."""
+    """Return the closing summary of a table, in words."""
     if not rows:
         return ["no epoch was finished"]
     figures = summary(rows)
@@ -140,10 +140,10 @@ def summary_lines(rows: List[Row]) -> List[str]:
 
 
 def write_stats(directory: str, rows: Sequence[Row]) -> None:
-    """Make stats.json say what the table says, as tensorpack's JSONWriter writes it.
+    """Write stats.json anew from the rows of the table, in the format of tensorpack's JSONWriter.
 
-    A run that was stopped may have saved a checkpoint and not yet the epoch's statistics, and
-    JSONWriter sets a file aside that does not end just before the epoch it starts with.
+    A run that was stopped may have saved a checkpoint before the epoch's statistics, and JSONWriter
+    sets aside a file that does not end just before the epoch it starts with.
     """
     entries = []
     for row in rows:

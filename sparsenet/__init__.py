@@ -1,7 +1,7 @@
-"""The network as data: a SparseNet is a rule (which earlier outputs a layer reads), as a record.
+"""A network as data: which earlier outputs its layers read, and all that follows from it.
 
-fetch.py holds the rule, config.py the record of one network, plan.py the layers, operations and
-variables that follow from it, costs.py what they cost. recipes.py says how a network is trained,
-published.py what the papers print. This package is installed alone and imports nothing else of
-the checkout: no TensorFlow, no tensorpack.
+fetch.py has the rule, config.py the record of one network, plan.py its layers, operations and
+variables, costs.py what they cost, initial_weights.py what training starts from. recipes.py says
+how a network is trained, published.py what the papers print. The package can be used without the
+rest of the checkout and imports neither TensorFlow nor tensorpack.
 """

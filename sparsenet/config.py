@@ -11,7 +11,7 @@ from typing import NamedTuple, Optional, Tuple
 from sparsenet.errors import require
 from sparsenet.json_records import check_types
 
-# Far beyond any network of the papers, and before memory and patience end.
+# Far above any network of the papers; beyond these, memory or patience would run out.
 MAX_LAYERS = 5000
 MAX_GROWTH = 4096
 FETCHES = ("sparse", "dense", "plain", "nearest_farthest", "channel_window")
@@ -22,13 +22,16 @@ HEADS = ("gap", "map3x3")
 
 
 class UnitConvolution(NamedTuple):
-    """A convolution of a unit, behind BN-ReLU: side of its kernel, channels in growth rates."""
+    """A convolution of a unit, preceded by BN-ReLU.
+
+    kernel: side of the kernel; width: output channels, as a multiple of the growth rate
+    """
 
     kernel: int
     width: int
 
 
-# A layer's convolutions in order; the first 3x3 takes the stride of a block of a ResNet.
+# The convolutions of a layer, in order. In a ResNet the first 3x3 one has the block's stride.
 UNITS = {
     "single": (UnitConvolution(3, 1),),
     "bottleneck": (UnitConvolution(1, 4), UnitConvolution(3, 1)),
@@ -41,31 +44,32 @@ UNITS = {
 
 @dataclasses.dataclass(frozen=True)
 class SparseNetConfig:
-    """Describe one network.
+    """One network: its blocks, which outputs their layers read, and what the layers are made of.
 
-    layers:       layers (units) of each block, in order
+    layers:       number of layers (units) of each block, in order
     growth_rate:  output channels k of a layer of each block (width of a residual unit)
     fetch:        which earlier outputs a layer reads, see fetch.fetch; `channel_window` is the rule
                   of Liu & Zeng's public scripts, see fetch.channel_window
-    base:         the base c of the sparse rule's offsets 1, c, c^2, ...
+    base:         base c of the sparse rule's offsets 1, c, c^2, ...
     nearest, farthest: how many outputs from either end `nearest_farthest` reads; their sum is
                   the `path` of the scripts' rule
     combine:      `concat` along channels (SparseNet[⊕] of the paper, DenseNet)
                   or `sum` (SparseNet[+], ResNet)
     unit:         `single` BN-ReLU-Conv3x3(k); `bottleneck` BN-ReLU-Conv1x1(4k) before it;
                   `residual_basic` two 3x3(k); `residual_bottleneck` 1x1(k)-3x3(k)-1x1(4k)
-    compression:  output channels of a transition, as a fraction of those that it reads
+    compression:  output channels of a transition, as a fraction of its input channels
     dropout:      fraction of values dropped after each convolution of a layer or transition
-    attention:    on a layer's output: liu-zeng's module or squeeze-and-excitation (Hu et al.)
+    attention:    applied to a layer's output: `liu_zeng` (their section 3.3), `se`
+                  (squeeze-and-excitation, Hu et al.) or `none`
     stem:         `cifar` 3x3; `imagenet` 7x7/2, BN-ReLU, 3x3/2 max pool
-    stem_channels: channels of conv0; None is 2k of the first block for `concat` on CIFAR (what
+    stem_channels: channels of conv0; None means 2k of the first block for `concat` on CIFAR (which
                   reproduces the paper's counts), k otherwise
     head:         `gap` global average; `map3x3` 2x2 average pooling of the 7x7 map, flattened
     classes:      number of classes
     bias, stem_relu, transition_relu, bottleneck_relu, transition_slots, bn_epsilon: where public
-                  codes differ from the papers: biases of convolutions, ReLU after conv0 and after
-                  a transition's convolution, a bottleneck's first ReLU, a transition's width by
-                  slots (see plan.transition_width)
+                  implementations differ from the papers: biases of convolutions, a ReLU after conv0
+                  and after a transition's convolution, a bottleneck's first ReLU, a transition's
+                  width counted in slots (see plan.transition_width), epsilon of batch norm
 
     Raises UserError, naming the field, for a value that no network can have.
     """
@@ -132,12 +136,12 @@ class SparseNetConfig:
 
     @property
     def is_residual(self) -> bool:
-        """Whether the units are those of pre-activation ResNets."""
+        """Return whether the units are those of pre-activation ResNets."""
         return self.unit.startswith("residual")
 
     @property
     def stem_width(self) -> int:
-        """Channels of conv0."""
+        """Return the number of channels of conv0."""
         if self.stem_channels is not None:
             return self.stem_channels
         doubled = self.combine == "concat" and self.stem == "cifar"
@@ -145,5 +149,5 @@ class SparseNetConfig:
 
     @property
     def image_size(self) -> int:
-        """Side of the images that the network reads."""
+        """Return the side of the images that the network reads, in pixels."""
         return 224 if self.stem == "imagenet" else 32

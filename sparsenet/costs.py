@@ -1,6 +1,6 @@
-"""What a network costs, by arithmetic on its plan: parameters, operations, connections, memory.
+"""What a network costs, computed from its plan: parameters, operations, skip connections, memory.
 
-Everything is per image where that makes sense. Only the standard library is imported.
+Operations and memory are those of one image. TensorFlow is not needed.
 """
 
 from typing import FrozenSet, List, NamedTuple, Optional
@@ -18,17 +18,17 @@ from sparsenet.plan import (
 
 
 def parameters(config: SparseNetConfig) -> int:
-    """Number of trainable parameters."""
+    """Return the number of trainable parameters."""
     return sum(_product(s) for s in variable_shapes(config, trainable_only=True).values())
 
 
 def parameters_with_statistics(config: SparseNetConfig) -> int:
-    """Number of trainable parameters and moving statistics, what keras-SparseNet prints."""
+    """Return the number of parameters and moving statistics, as keras-SparseNet prints it."""
     return sum(_product(shape) for shape in variable_shapes(config).values())
 
 
 def parameters_without_batch_norm(config: SparseNetConfig) -> int:
-    """Number of trainable parameters other than those of batch normalisation."""
+    """Return the number of trainable parameters other than those of batch normalisation."""
     names = variable_shapes(config, trainable_only=True)
     return sum(_product(s) for n, s in names.items() if not n.endswith(("/gamma", "/beta")))
 
@@ -41,7 +41,7 @@ def _product(shape) -> int:
 
 
 def macs(config: SparseNetConfig) -> int:
-    """Multiply-accumulate operations of the convolutions and the classifier, per image."""
+    """Return the multiply-accumulates of the convolutions and the classifier, per image."""
     total = 0
     for op in operations(config):
         if isinstance(op, Convolution):
@@ -52,7 +52,10 @@ def macs(config: SparseNetConfig) -> int:
 
 
 def flops(config: SparseNetConfig) -> int:
-    """The papers' FLOPs, per image: two for a multiply-accumulate, two for a normalised value."""
+    """Return the FLOPs of one image as the papers count them.
+
+    Each multiply-accumulate counts as two, and so does each value that is normalised.
+    """
     normalised = sum(
         op.channels * op.size**2 for op in operations(config) if isinstance(op, BatchNormalization)
     )
@@ -60,14 +63,18 @@ def flops(config: SparseNetConfig) -> int:
 
 
 def skip_connections(config: SparseNetConfig) -> int:
-    """Number of times that a layer reads an earlier output of its block, over all blocks."""
+    """Return the number of skip connections: readings of earlier outputs by the layers of a block.
+
+    Summed over all blocks. The output just before a layer counts; what a block passes on does not.
+    """
     return sum(len(sources) for block in blocks(config) for sources in _sources(block)[:-1])
 
 
 class GradientPaths(NamedTuple):
-    """Steps that a gradient takes between two outputs of a block, over all pairs that it joins.
+    """Steps that a gradient takes between two outputs of a block, on the shortest path.
 
-    unread: outputs from which no path leads to what the block hands on; they are dead weight.
+    longest, mean: over all pairs of outputs that a path connects
+    unread:        number of outputs from which no path leads to the block's output: dead weight
     """
 
     longest: int
@@ -76,7 +83,10 @@ class GradientPaths(NamedTuple):
 
 
 def gradient_paths(config: SparseNetConfig) -> GradientPaths:
-    """Longest and mean over the blocks' pairs (earlier, later) of outputs y_0 ... y_N."""
+    """Return the gradient paths between the outputs y_0 ... y_N of a block, over all blocks.
+
+    A pair is an earlier and a later output of the same block.
+    """
     steps: List[int] = []
     unread = 0
     for block in blocks(config):
@@ -86,18 +96,21 @@ def gradient_paths(config: SparseNetConfig) -> GradientPaths:
             distances = _distances(sources, start)
             steps.extend(d for d in distances[start + 1 : count + 1] if d is not None)
             unread += distances[count + 1] is None
-    # A sparse block need not hand its input on: it is read inside all the same.
+    # A sparse block need not pass its input on, but layers within the block read it.
     return GradientPaths(max(steps), sum(steps) / len(steps), unread)
 
 
 def _sources(block: Block) -> List[FrozenSet[int]]:
-    """For layer 1, 2, ... N and what is handed on: the outputs that it reads."""
+    """Return the outputs that each layer 1 ... N reads, and last those that the block passes on."""
     read = [layer.reads for layer in block.layers] + [block.block_output]
     return [frozenset(s.output for s in slices) for slices in read]
 
 
 def _distances(sources: List[FrozenSet[int]], start: int) -> List[Optional[int]]:
-    """Fewest steps from output `start` to each output, the last being what is handed on."""
+    """Return the fewest steps from output `start` to each output, None where no path leads there.
+
+    The last entry is for what the block passes on.
+    """
     distances: List[Optional[int]] = [None] * (len(sources) + 1)
     distances[start] = 0
     for reader in range(start + 1, len(distances)):
@@ -112,10 +125,10 @@ def _distances(sources: List[FrozenSet[int]], start: int) -> List[Optional[int]]
 
 
 def activation_memory(config: SparseNetConfig) -> int:
-    """Bytes of float32 values that training keeps for the gradients, per image.
+    """Return the bytes of float32 activations that training keeps for the gradients, per image.
 
-    What each convolution puts out, and what each batch normalisation reads where that was put
-    together from several outputs and what it hands to its convolution: frameworks keep all three.
+    Frameworks keep three kinds: the output of each convolution, the input of each batch
+    normalisation that is combined from several outputs, and what each passes to its convolution.
     """
     values = 0
     for op in operations(config):

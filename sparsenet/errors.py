@@ -1,7 +1,7 @@
-"""Errors a person can make, and how a command reports them.
+"""The errors that a user can run into, and how a command reports them.
 
-Every command line of this project ends in :func:`exit_code_of`, so that each mistake costs one
-line on stderr, `error: ...`, and exit code 2, whatever raised it.
+Every command runs in :func:`exit_code_of`, which turns a mistake into one line on stderr,
+`error: ...`, and exit code 2, whatever raised it.
 """
 
 import contextlib
@@ -15,11 +15,11 @@ EXIT_INTERRUPTED = 130  # Ctrl-C, as shells report it (128 + SIGINT)
 
 
 class UserError(Exception):
-    """A mistake in a command or its input: the message names the value and what is accepted."""
+    """A mistake in a command or its input; the message names the value and what is accepted."""
 
 
 class RunFailed(Exception):
-    """The work was well asked for and broke on the way; what was saved so far is usable."""
+    """A valid command that failed while it ran; what was saved until then is usable."""
 
 
 def require(condition: bool, field: str, value: object, accepted: str) -> None:
@@ -29,17 +29,20 @@ def require(condition: bool, field: str, value: object, accepted: str) -> None:
 
 
 def wrong_value(field: str, value: object, accepted: str) -> str:
-    """Return the sentence about a field whose value is not accepted."""
+    """Return the sentence that says which values of a field are accepted instead."""
     shown = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else value
     return "`{}` is {}; accepted: {}".format(field, shown, accepted)
 
 
 def exit_code_of(command: Callable[[], Optional[int]]) -> int:
-    """The exit code that `command` returns, None for 0; what it raises, as a line on stderr."""
+    """Run `command` and return its exit code, where None counts as 0.
+
+    What it raises becomes one line on stderr.
+    """
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us
+        if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-        # A path that the terminal can't show is shown escaped.
+        # Escape what the terminal can't show, such as parts of a path.
         getattr(sys, name).reconfigure(errors="backslashreplace")
     try:
         return command() or 0
@@ -53,7 +56,7 @@ def exit_code_of(command: Callable[[], Optional[int]]) -> int:
         fix = "{} -m pip install -r requirements.txt".format(sys.executable)
         return _report("{}; install what is needed with: {}".format(error, fix), EXIT_MISUSE)
     except BrokenPipeError:
-        # The reader of our output (`| head`) has left: nobody is there to be told.
+        # The reader of our output (`| head`) has left: there is nobody to report to.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return EXIT_FAILED
     except MemoryError as error:

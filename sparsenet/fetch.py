@@ -42,7 +42,7 @@ def fetch(config: SparseNetConfig, layer: int) -> Tuple[int, ...]:
 
 
 class Slice(NamedTuple):
-    """Channels `start` to `stop` of output number `output` of a block."""
+    """The channels `start` to `stop` (excluded) of output number `output` of a block."""
 
     output: int
     start: int
@@ -59,9 +59,9 @@ def reads(config: SparseNetConfig, widths: List[int], layer: int) -> Tuple[Slice
 def channel_window(config: SparseNetConfig, widths: List[int], layer: int) -> Tuple[Slice, ...]:
     """Return what a layer reads under the rule of Liu & Zeng's public scripts.
 
-    All outputs stand in one list of channels, newest first. They count as nb = (channels - 2k)/k
-    + 1 slots. Once nb is above `path` before a layer is added, k channels are cut out, from
-    channel nb/2 * k on, whatever output they belong to (for odd nb the cut straddles two).
+    All outputs form one list of channels, newest first, which counts as nb = (channels - 2k)/k + 1
+    slots. Whenever nb is above `path` before a layer is added, k channels are cut out, starting at
+    channel nb/2 * k, whichever output they belong to (for odd nb the cut straddles two).
     """
     path = config.nearest + config.farthest
     window = [Slice(0, 0, widths[0])]
@@ -82,7 +82,7 @@ def count_channels(slices: Iterable[Slice]) -> int:
 
 
 def _part(slices: List[Slice], start: int, stop: int) -> List[Slice]:
-    """Return channels `start` to `stop` of a list of slices, counted over the whole list."""
+    """Return channels `start` to `stop` (excluded), counted over a whole list of slices."""
     part, position = [], 0
     for s in slices:
         first, last = max(start - position, 0), min(stop - position, s.stop - s.start)

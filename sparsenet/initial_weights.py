@@ -1,8 +1,8 @@
 """Initial weights as a numpy function of (seed, variable name): the same on every platform.
 
-The initialisers of TensorFlow draw from streams that follow the numbering of the graph's
-operations, so that the same seed gives other weights in another version. What a run starts from
-comes from here instead.
+TensorFlow's initialisers draw from streams that depend on how the operations of a graph are
+numbered, so that the same seed gives other weights in another version. The weights that a run
+starts from are drawn here instead.
 """
 
 import hashlib
@@ -17,19 +17,19 @@ from sparsenet.plan import variable_shapes
 
 
 def initial_weights(config: SparseNetConfig, seed: int) -> Dict[str, np.ndarray]:
-    """Name and float32 value of each variable of a network before its first step."""
+    """Return the name and float32 value of each variable of a network before its first step."""
     return OrderedDict(
         (name, initial_value(name, shape, seed)) for name, shape in variable_shapes(config).items()
     )
 
 
 def initial_value(name: str, shape: tuple, seed: int) -> np.ndarray:
-    """The initial value of one variable; kernels [h, w, in, out] or [in, out], the rest [n].
+    """Return the initial value of one variable: a kernel [h, w, in, out] or [in, out], else [n].
 
     Kernels are normal (He et al. 2015): with standard deviation sqrt(2 / (h * w * out)) for
-    convolutions (the fan out, as the paper's code has it) and sqrt(2 / in) for the classifier,
-    whose few outputs would make that value far too large. Scale and moving variance start at 1,
-    the rest at 0.
+    convolutions (the fan out, as in the paper's code) and sqrt(2 / in) for the classifier, whose
+    few outputs would make that value far too large. Scales and moving variances start at 1, all
+    else at 0.
     """
     kind = name.rsplit("/", 1)[-1]
     if kind == "W":
@@ -43,7 +43,7 @@ def initial_value(name: str, shape: tuple, seed: int) -> np.ndarray:
 
 
 def _stream(seed: int, name: str) -> np.random.RandomState:
-    """A stream of its own for each (seed, name).
+    """Return the random stream of one (seed, name), independent of all others.
 
     RandomState rather than Generator: its streams are frozen by NumPy's compatibility policy.
     """

@@ -1,4 +1,4 @@
-"""Records of this project from JSON: dacite reads, one sentence says what is wrong."""
+"""Read records of this project from JSON, with one sentence for what is wrong."""
 
 import typing
 from typing import Type, TypeVar
@@ -14,8 +14,8 @@ Record = TypeVar("Record")
 def read(record_type: Type[Record], data: object) -> Record:
     """Return the dataclass instance that JSON `data` describes; lists become tuples.
 
-    Raises UserError that names the field for a value of another type, a field that is missing and
-    one that the type lacks.
+    Raises UserError, naming the field, for a value of another type, a missing field and an unknown
+    one.
     """
     require(isinstance(data, dict), record_type.__name__, data, "a JSON object")
     try:
@@ -29,7 +29,7 @@ def read(record_type: Type[Record], data: object) -> Record:
 
 
 def check_types(record: object) -> None:
-    """Raise UserError, naming the field, where a dataclass instance holds another type."""
+    """Raise UserError, naming the field, if a dataclass instance holds a value of another type."""
     for name, hint in typing.get_type_hints(type(record)).items():
         value = getattr(record, name)
         require(is_instance(value, hint), name, value, _name_of(hint))
@@ -40,25 +40,25 @@ def _name_of(hint) -> str:
 
 
 def _with_tuples(value):
-    """Return JSON's lists as the tuples they were."""
+    """Return JSON data with its lists as the tuples that they were written from."""
     if isinstance(value, dict):
         return {key: _with_tuples(each) for key, each in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _int(value):
-    """Refuse True and False, which Python takes for 1 and 0."""
+    """Return a whole number; refuse True and False, which Python takes for 1 and 0."""
     if isinstance(value, bool):
         raise dacite.WrongTypeError(int, value)
     return value
 
 
 def _float(value):
-    """Let a whole number pass for a float, as JSON does."""
+    """Return a number as a float: JSON writes 1.0 and 1 alike."""
     if isinstance(value, bool):
         raise dacite.WrongTypeError(float, value)
     return float(value) if isinstance(value, int) and abs(value) <= LARGEST else value
 
 
-LARGEST = 1e308  # the order of what a float holds
+LARGEST = 1e308  # close to the largest float
 CONFIG = dacite.Config(strict=True, type_hooks={int: _int, float: _float})

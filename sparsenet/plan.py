@@ -1,6 +1,6 @@
 """The plan of a network: its blocks and layers, its operations, and the shapes of its variables.
 
-The TensorFlow graph, the costs, the initial weights and the pictures all follow this plan.
+The TensorFlow graph, the costs, the initial weights and the pictures are all derived from it.
 """
 
 import functools
@@ -10,15 +10,19 @@ from typing import Callable, Dict, Iterator, NamedTuple, Optional, Tuple, Union
 from sparsenet.config import UNITS, SparseNetConfig
 from sparsenet.fetch import Slice, count_channels, reads
 
-SE_REDUCTION = 8  # as liu-zeng's scripts have it, for layers of few channels; Hu et al.: 16
+SE_REDUCTION = 8  # as in Liu & Zeng's scripts, whose layers have few channels; Hu et al.: 16
 IMAGE_CHANNELS = 3
-MAP_SIDE = 3  # of the map that the head `map3x3` flattens
+MAP_SIDE = 3  # side of the map that the head `map3x3` flattens
 
 
 class Layer(NamedTuple):
     """A layer (unit): what it reads, and its numbers of channels.
 
-    in_channels: of what it reads, combined; growth: k of its block; out_channels: of its output
+    reads:        channels of earlier outputs of its block
+    in_channels:  channels of its input, after what it reads is combined
+    growth:       growth rate k of its block
+    out_channels: channels of its output
+    stride:       of its first 3x3 convolution
     """
 
     scope: str
@@ -32,12 +36,12 @@ class Layer(NamedTuple):
 class Block(NamedTuple):
     """A block on maps of side `size`, and the transition behind it.
 
-    block_in_channels: of the block's input
-    in_channels:  of y_0, the output that layers read as number 0
+    block_in_channels: channels of the block's input
+    in_channels:  channels of y_0, which layers read as output number 0
     shortcut:     whether y_0 is a strided or widened version of the block's input (residual
                   units); the first layer then reads the block's input
-    block_output: what is passed on, of `out_channels` channels
-    transition:   channels of the transition behind the block, None where there is none
+    block_output: what the block passes on, `out_channels` channels in all
+    transition:   output channels of the transition behind the block, None where there is none
     """
 
     scope: str
@@ -110,9 +114,9 @@ def _combined(config: SparseNetConfig, slices: Tuple[Slice, ...]) -> int:
 def transition_width(config: SparseNetConfig, channels: int, block: int) -> int:
     """Return the output channels of the transition that reads `channels` behind block `block`.
 
-    Blocks count from 0. `sum` has no choice: the width of the next block. `concat`: the fraction
-    `compression`, rounded down; with `transition_slots`, as in Liu & Zeng's scripts,
-    2k + floor(nb / 2) * k for nb = (channels - 2k) / k + 1.
+    Blocks count from 0. With `sum` it is the width of the next block. With `concat` it is the
+    fraction `compression` of `channels`, rounded down; with `transition_slots`, as in Liu & Zeng's
+    scripts, 2k + floor(nb / 2) * k for nb = (channels - 2k) / k + 1.
     """
     if config.combine == "sum":
         return config.growth_rate[block + 1]
@@ -146,7 +150,7 @@ class BatchNormalization(NamedTuple):
 
 
 class Linear(NamedTuple):
-    """The classifier."""
+    """The classifier, a fully connected layer."""
 
     scope: str
     in_features: int
@@ -233,7 +237,7 @@ def se_width(channels: int) -> int:
 
 
 def variable_shapes(config: SparseNetConfig, trainable_only: bool = False) -> Dict[str, tuple]:
-    """Return name and shape of each variable in a checkpoint of the network, in graph order.
+    """Return the name and shape of each variable in a checkpoint of the network, in graph order.
 
     `mean/EMA` and `variance/EMA` are the moving statistics of batch normalisation, which are
     not trained.

@@ -1,8 +1,8 @@
-"""A recipe: a network, the data it is trained on and the schedule, as one record.
+"""Recipes: a network, the data that it is trained on and the schedule, as one record.
 
 The command line, the run directory, the evaluation and the ledger all work from one
-:class:`Recipe`, and `run.json` holds it whole, so that a run can be resumed or repeated without
-the file of named recipes, published.csv.
+:class:`Recipe`. `run.json` holds all of it, so that a run can be resumed or repeated without
+published.csv, the file of named recipes.
 """
 
 import dataclasses
@@ -21,17 +21,17 @@ NORMALIZATIONS = ("channel", "pixel_mean", "ascend", "official", "unit")
 
 @dataclasses.dataclass(frozen=True)
 class DepthRule:
-    """Turn a depth into layers per block: layers = (depth - extra) / (blocks * convolutions).
+    """How a depth becomes layers per block: layers = (depth - extra) / (blocks * convolutions).
 
     extra: convolutions and classifier outside the blocks (conv0, two transitions, linear: 4)
-    exact: whether a remainder is a mistake; the public TensorFlow codes round it away
+    exact: whether a remainder is an error; the public TensorFlow codes round down
     """
 
     extra: int = 4
     exact: bool = True
 
     def layers(self, depth: int, config: SparseNetConfig) -> Tuple[int, ...]:
-        """Return the layers per block of a network like `config`; UserError if none is so deep."""
+        """Return the layers per block of a network of this depth; UserError if there is none."""
         count = len(config.layers)
         step = count * len(UNITS[config.unit])
         layers, remainder = divmod(depth - self.extra, step)
@@ -52,14 +52,21 @@ class DepthRule:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Say what to train, on what, and how.
+    """What to train, on what, and how.
 
-    lr_milestones: (epoch, divisor) pairs: after that epoch the learning rate is the initial one
-                  over the divisor
-    weight_decay_scope: what weight decay acts on: `kernels`, or `all` trainable variables
-    normalize:    how images are normalised, see the data's preprocessing()
-    pad_value:    what random crops are padded with: `black`, or the training set's `mean` colour
-    depth_rule:   what a depth means for this network; None where depth says nothing about it
+    name:               of the recipe, or of the network that flags made of one
+    config:             the network
+    dataset:            the data set, a key of CLASSES
+    batch_size:         images per step, over all devices
+    epochs:             number of epochs
+    learning_rate:      of the first epoch
+    lr_milestones:      (epoch, divisor) pairs: after that epoch, the learning rate is the initial
+                        one divided by the divisor
+    weight_decay:       factor of the weights that is added to their gradient
+    weight_decay_scope: variables that weight decay acts on: `kernels`, or `all` trainable ones
+    normalize:          how images are normalised, see cifar_data.normalization_constants
+    pad_value:          colour of the padding of random crops: `black`, or the training set's `mean`
+    depth_rule:         how a depth becomes layers per block; None if the layers are listed instead
     """
 
     name: str
@@ -76,7 +83,7 @@ class Recipe:
     depth_rule: Optional[DepthRule] = None
 
     def learning_rate_at(self, epoch: int) -> float:
-        """Return the rate of an epoch, counted from 1; a drop acts after the epoch it names."""
+        """Return the learning rate of an epoch, counted from 1; it drops after a milestone."""
         rate = self.learning_rate
         for drop, divisor in self.lr_milestones:
             if epoch > drop:
@@ -117,12 +124,12 @@ def check(recipe: Recipe) -> None:
 
 
 def to_dict(recipe: Recipe) -> dict:
-    """Return the recipe as plain data, for JSON."""
+    """Return a recipe as plain data, for JSON."""
     return dataclasses.asdict(recipe)
 
 
 def from_dict(data: dict) -> Recipe:
-    """Return the recipe that :func:`to_dict` wrote; UserError for what this version can't read."""
+    """Return the recipe that :func:`to_dict` wrote; UserError if this version can't read it."""
     recipe = json_records.read(Recipe, data)
     check(recipe)
     return recipe

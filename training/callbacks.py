@@ -1,4 +1,4 @@
-"""What happens around the steps of a run: measure, show, test, record, save."""
+"""The callbacks of a run: measure, show progress, test, record, save."""
 
 import contextlib
 import math
@@ -27,7 +27,7 @@ from training.screen import show
 
 KEPT_CHECKPOINTS = 5
 SECONDS_BETWEEN_LINES = 60
-# The first steps of a process set up memory and kernels, on an NPU they compile.
+# In its first steps a process sets up memory and kernels; on an NPU it compiles.
 UNTIMED_STEPS = 20
 
 
@@ -39,13 +39,13 @@ LINE = (
 
 
 class TrainingMeter(Callback):
-    """Loss and error over an epoch's training batches, and the time of its steps.
+    """Measure loss and error over an epoch's training batches, and the time of its steps.
 
-    What it fetches is the same in every step: for an NPU, another set of fetches would mean
-    another compilation.
+    It fetches the same tensors in every step: for an NPU, another set of fetches would mean another
+    compilation.
     """
 
-    _chief_only = False  # every worker has its part of the images
+    _chief_only = False  # every worker trains on a part of the images
 
     def __init__(self, workers: Workers):
         self._workers = workers
@@ -99,7 +99,7 @@ class TrainingMeter(Callback):
             self._loss, self._error = session.run(self._mean, own).tolist()
 
     def results(self) -> Row:
-        """The columns of the table that training fills, for the epoch that has ended."""
+        """Return the columns of the table that training fills, for the epoch that has ended."""
         return {
             "train_loss": self._loss,
             "train_error": self._error,
@@ -119,7 +119,7 @@ def check_finite(what: str, loss: float, callback: Callback) -> None:
 
 
 class TestSetEvaluator(Callback):
-    """Loss and error over every image of the test set, with the weights as they are."""
+    """Compute loss and error over every image of the test set, with the current weights."""
 
     def __init__(self, data: Dataset, batch_size: int):
         self.data = data
@@ -129,7 +129,7 @@ class TestSetEvaluator(Callback):
         self._predict = self.trainer.get_predictor(["image", "label"], [CROSS_ENTROPY, INCORRECT])
 
     def evaluate(self) -> Row:
-        """The columns of the table that the test set fills."""
+        """Return the columns of the table that the test set fills; the time is in seconds."""
         start = time.perf_counter()
         loss_sum = incorrect_sum = 0.0
         for batch, count in self.data.test_batches(self.batch_size):
@@ -145,7 +145,7 @@ class TestSetEvaluator(Callback):
 
 
 class EpochReport(Callback):
-    """One row per epoch: in the table, in stats.json and in events."""
+    """Write one row per epoch to the table, to stats.json and to the events."""
 
     def __init__(
         self, meter: TrainingMeter, test_set: TestSetEvaluator, table: Table, recipe: Recipe
@@ -170,7 +170,7 @@ class EpochReport(Callback):
 
 
 class Events(TFEventWriter):
-    """Write TensorBoard's events; what fails is reported once, where the checkpoint fails."""
+    """Write TensorBoard's events; leave it to a failing checkpoint to report a failure."""
 
     def _after_train(self):
         with contextlib.suppress(RuntimeError, tf.errors.OpError):
@@ -178,8 +178,10 @@ class Events(TFEventWriter):
 
 
 class ProgressPrinter(Callback):
-    """What a person sees: a line an epoch; within it, a bar with images/s and ETA on a terminal,
-    elsewhere a plain line now and then.
+    """Print a line per epoch, and the progress within it.
+
+    On a terminal that is a bar with images/s and the time left; elsewhere, a plain line now and
+    then.
     """
 
     def __init__(self, table: Table, batch_size: int):
@@ -240,7 +242,7 @@ class ProgressPrinter(Callback):
 
 
 class Checkpoints(Callback):
-    """Saves `graph.pbtxt`, `model-0` before the first step, and the newest few epochs' models.
+    """Save `graph.pbtxt`, `model-0` before the first step, and the models of the newest few epochs.
 
     tensorpack's ModelSaver swallows write errors; here they end the run.
     """
@@ -254,7 +256,7 @@ class Checkpoints(Callback):
         self._saver = tf.train.Saver(
             variables, max_to_keep=KEPT_CHECKPOINTS, save_relative_paths=True
         )
-        # With a count of its own, so that the first model is not the first to be dropped.
+        # With a count of its own, so that model-0 is not the first one to be deleted.
         self._first_saver = tf.train.Saver(variables, max_to_keep=1, save_relative_paths=True)
 
     def _before_train(self):
@@ -268,7 +270,7 @@ class Checkpoints(Callback):
         self._save(self._saver)
 
     def _write_graph(self):
-        """The graph as a text MetaGraphDef, without devices: it is to load on any machine."""
+        """Write the graph as a text MetaGraphDef, without devices: it is to load on any machine."""
         meta_graph = self._saver.export_meta_graph()
         for node in meta_graph.graph_def.node:
             node.device = ""
@@ -280,7 +282,7 @@ class Checkpoints(Callback):
 
 
 class BroadcastVariables(Callback):
-    """Before the first step, give all workers the variables of the chief."""
+    """Give all workers the variables of the chief, before the first step."""
 
     _chief_only = False
 
@@ -295,9 +297,9 @@ class BroadcastVariables(Callback):
 
 
 class AverageStatistics(Callback):
-    """After an epoch, give all workers the mean of their moving means and variances.
+    """Give all workers the mean of their moving means and variances, after each epoch.
 
-    Each has seen its own part of the images only; what is tested and saved has seen all.
+    Each worker has seen only its own part of the images; what is tested and saved reflects all.
     """
 
     _chief_only = False

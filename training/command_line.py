@@ -1,6 +1,6 @@
 """The command line of both launchers: flags in, one :class:`Settings` out.
 
-TensorFlow, which takes seconds to start, is not imported: a mistake is reported before.
+TensorFlow, which takes seconds to start, is not imported, so that a mistake is reported at once.
 """
 
 import argparse
@@ -18,17 +18,17 @@ from sparsenet.costs import parameters
 from sparsenet.errors import UserError
 from sparsenet.published import DEFAULT_RECIPE, RECIPES
 
-# What may differ from the run that --resume names.
+# The flags that are accepted with --resume; all else stays as it was.
 RESUMABLE = ("resume", "dataset_dir", "no_verify", "gpu", "max_epoch", "data_url", "train_url")
 
 
 def parse(argv: Sequence[str]) -> Optional[Settings]:
-    """Return the settings that flags ask for; None where they asked for the recipes only."""
+    """Return the settings that flags ask for; None if they only asked for the recipes."""
     return settings_from(training_parser().parse_args(argv))
 
 
 def parse_npu(argv: Sequence[str]) -> Optional[Tuple[Settings, NpuSettings]]:
-    """Return the settings of a run and of the NPU; None where flags asked for the recipes only."""
+    """Return the settings of a run and of the NPU; None if flags only asked for the recipes."""
     parser = training_parser()
     names = npu_options.add_flags(parser)
     args = parser.parse_args(argv)
@@ -54,7 +54,7 @@ def training_parser() -> Parser:
     parser = Parser(
         description="Train a SparseNet.",
         epilog="Values in [brackets] are the defaults of {} (Zhu et al. 2018),\n"
-        "which --recipe replaces by those of another row. Flags override either.\n"
+        "which --recipe replaces by those of another recipe. Flags override either.\n"
         "Hyphens may stand for underscores.".format(default.name),
     )
     network = parser.add_argument_group("network")
@@ -69,12 +69,12 @@ def training_parser() -> Parser:
 
 
 def add_training_data_flags(group) -> None:
-    """Add the flags of the data, with those that only training knows."""
+    """Add the flags of the data, including those that only training has."""
     add_data_flags(group)
     group.add_argument("--fake", action="store_true", help="random images, for smoke tests")
     group.add_argument(
         "--subset", type=int_at_least(1), metavar="N",
-        help="only the first N images of each set (of ImageNet: spread over it)",
+        help="only the first N images of each set (ImageNet: N spread over the set)",
     )  # fmt: skip
 
 
@@ -109,18 +109,18 @@ def add_run_flags(group) -> None:
     group.add_argument(
         "-g", "--gpu", type=device_ids, metavar="IDS", help="GPUs, e.g. 0,1 [the first]"
     )
-    group.add_argument("--load", metavar="CHECKPOINT", help="take the weights from there")
+    group.add_argument("--load", metavar="CHECKPOINT", help="take the weights from it")
     group.add_argument("--log_dir", metavar="ROOT", help="root of run directories [train_log]")
     group.add_argument(
         "--name", type=directory_name, metavar="NAME", help="of the run directory [automatic]"
     )
-    group.add_argument("--resume", metavar="RUN_DIR", help="continue that run, settings and all")
+    group.add_argument("--resume", metavar="RUN_DIR", help="resume that run, with its settings")
     group.add_argument("--data_url", metavar="URL", help="passed by ModelArts; no effect")
     group.add_argument("--train_url", metavar="URL", help="passed by ModelArts; no effect")
 
 
 def settings_from(args) -> Optional[Settings]:
-    """Return the settings that parsed flags ask for; None where they asked for the recipes only."""
+    """Return the settings that parsed flags ask for; None if they only asked for the recipes."""
     if args.list_recipes:
         print("\n".join(recipe_lines()))
         return None
@@ -145,7 +145,7 @@ def settings_from(args) -> Optional[Settings]:
 
 
 def _resume_settings(args) -> Settings:
-    """Return the settings of the run that --resume names, with the few that may differ."""
+    """Return the settings of the run that --resume names, with the changes that flags ask for."""
     for flag, value in sorted(vars(args).items()):
         if flag not in RESUMABLE and value is not None and value is not False:
             raise UserError(

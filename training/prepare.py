@@ -1,4 +1,4 @@
-"""Before a run writes anything: its data are found, and all that may be wrong."""
+"""What happens before a run writes anything: load its data, and check all that can go wrong."""
 
 import dataclasses
 import datetime
@@ -20,12 +20,18 @@ from sparsenet.recipes import Recipe
 
 @dataclasses.dataclass
 class Run:
-    """Describe a run whose every input has been looked at; `directory` is not written yet.
+    """A run whose every input has been checked; `directory` is not written yet.
 
-    directory:   "" for a worker that is not the chief
-    first_epoch: counted from 1; more than that where a run is resumed
-    checkpoint:  to resume from, in the run directory; rows: of its table up to there
-    weights:     what a new run starts from, where they were loaded
+    settings:        what is asked of the run
+    platform:        what it computes on
+    data:            the data set, loaded
+    steps_per_epoch: number of steps of an epoch
+    preprocessing:   see Dataset.preprocessing
+    directory:       "" for a worker that is not the chief
+    first_epoch:     counted from 1; a resumed run starts later
+    checkpoint:      to resume from, in the run directory; None for a new run
+    weights:         that a new run starts from, if they were loaded
+    rows:            of the table up to the checkpoint, if the run is resumed
     """
 
     settings: Settings
@@ -41,19 +47,19 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe of the settings."""
+        """Return the recipe of the settings."""
         return self.settings.recipe
 
     @property
     def device_batch_size(self) -> int:
-        """Images per step and device."""
+        """Return the number of images per step and device."""
         return self.recipe.batch_size // self.platform.total_devices
 
 
 def prepare(settings: Settings, platform: Platform) -> Run:
-    """Return the run that `settings` ask for, its data loaded; writes nothing.
+    """Return the run that `settings` ask for, with its data loaded; writes nothing.
 
-    Raises UserError for all that may be wrong with settings, data and checkpoint.
+    Raises UserError for whatever is wrong with settings, data or checkpoint.
     """
     directory = _directory(settings, platform)
     recipe = settings.recipe
@@ -75,7 +81,7 @@ def prepare(settings: Settings, platform: Platform) -> Run:
 
 
 def _directory(settings: Settings, platform: Platform) -> str:
-    """Return the run directory; "" where it is the chief's matter."""
+    """Return the path of the run directory; "" if another worker, the chief, chooses it."""
     if settings.resume is not None:
         return settings.resume
     if not platform.workers.is_chief:
@@ -84,7 +90,7 @@ def _directory(settings: Settings, platform: Platform) -> str:
 
 
 def load_data(settings: Settings) -> Dataset:
-    """Return the data set of the recipe, or random images in its place, cut down to the subset."""
+    """Return the recipe's data set, or random images in its place, cut down to the subset."""
     fake_seed = settings.seed if settings.fake else None
     name = settings.recipe.dataset
     data = datasets.load(name, settings.dataset_dir, settings.verify, fake_seed)
@@ -92,7 +98,7 @@ def load_data(settings: Settings) -> Dataset:
 
 
 def _steps_per_epoch(settings: Settings, images: int) -> int:
-    """Return the steps of an epoch; UserError where `images` do not fill them."""
+    """Return the number of steps of an epoch; UserError if `images` are too few for them."""
     batch_size = settings.recipe.batch_size
     batches = images // batch_size
     if not batches:
@@ -102,7 +108,7 @@ def _steps_per_epoch(settings: Settings, images: int) -> int:
     steps = settings.steps_per_epoch or batches
     if steps > batches:
         raise UserError(
-            "--steps_per_epoch {}; accepted: 1 to {}, the whole batches of {} there are".format(
+            "--steps_per_epoch {}; accepted: 1 to {}, the number of whole batches of {}".format(
                 steps, batches, batch_size
             )
         )
@@ -110,14 +116,17 @@ def _steps_per_epoch(settings: Settings, images: int) -> int:
 
 
 def resume(run: Run) -> Run:
-    """Return `run`, going on from the newest checkpoint of its directory; UserError if it can't."""
+    """Return `run` as it resumes from the newest checkpoint of its directory.
+
+    Raises UserError if it can't be resumed.
+    """
     record = read_record(run.directory)
     _require_same(run, record)
     if not os.access(run.directory, os.W_OK):
         raise UserError("{} can't be written to".format(run.directory))
     checkpoint = latest_checkpoint(run.directory)
     if checkpoint is None:
-        raise UserError("{} holds no checkpoint to continue from".format(run.directory))
+        raise UserError("{} holds no checkpoint to resume from".format(run.directory))
     network_weights(checkpoint, run.recipe.config)
     done = int(checkpoint.rsplit("-", 1)[1]) // run.steps_per_epoch
     rows = read_rows(table_path(run.directory, run.platform.name))
@@ -126,7 +135,7 @@ def resume(run: Run) -> Run:
 
 
 def _require_same(run: Run, record: dict) -> None:
-    """Raise UserError where a run can't go on as it was begun."""
+    """Raise UserError if a run can't be resumed under the conditions it began with."""
     then = dict({"workers": 1}, **record)
     then["devices"] = len(record.get("devices", ()))
     for field, now in [

@@ -1,4 +1,4 @@
-"""What a run writes of itself around its epochs: run.json, the table's frame, the curves."""
+"""What a run writes about itself around its epochs: run.json, the table's comments, the curves."""
 
 import contextlib
 import datetime
@@ -27,7 +27,7 @@ from training.prepare import Run
 
 
 def make_folders(run: Run) -> None:
-    """Make the run directory and what else the platform writes to; UserError where it can't be."""
+    """Make the run directory and the platform's folders; UserError if one can't be made."""
     try:
         for folder in (run.directory, *run.platform.folders):
             os.makedirs(folder, exist_ok=True)
@@ -36,10 +36,13 @@ def make_folders(run: Run) -> None:
 
 
 def open_records(run: Run) -> Table:
-    """Write what is known before the first step; RunFailed where a file can't be written."""
+    """Write what is known before the first step and return the table of the run.
+
+    Raises RunFailed if a file can't be written.
+    """
     try:
         logger_to_file_only()
-        # Any action but asking on the terminal; the directory is new or to be resumed.
+        # "k" keeps what is there and asks nothing; the directory is new or to be resumed.
         logger.set_logger_dir(run.directory, action="k")
         write_record(run.directory, describe_run(run))
         if run.checkpoint is not None:
@@ -55,7 +58,7 @@ def open_records(run: Run) -> Table:
 
 @contextlib.contextmanager
 def locked(directory: str) -> Iterator[None]:
-    """Hold a run directory while a run lasts; UserError if another one holds it."""
+    """Lock a run directory while the body runs; UserError if another run has locked it."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         try:
@@ -70,7 +73,7 @@ def locked(directory: str) -> Iterator[None]:
 
 
 def close_records(run: Run, table: Table) -> None:
-    """Add the closing summary and the picture."""
+    """Add the closing summary to the table, and write the picture of the curves."""
     table.close()
     if table.rows:
         title = "{} on {}".format(run.recipe.name, run.recipe.dataset)
@@ -79,7 +82,7 @@ def close_records(run: Run, table: Table) -> None:
 
 
 def describe_run(run: Run) -> dict:
-    """Return what run.json holds of a run, from now on."""
+    """Return what run.json says about a run from now on."""
     now = {
         "format": FORMAT,
         "recipe": recipes.to_dict(run.recipe),
@@ -103,7 +106,7 @@ def describe_run(run: Run) -> dict:
 
 
 def describe_start(run: Run) -> dict:
-    """Return what may differ between the starts of one run."""
+    """Return what may differ between the starts of one run, for run.json."""
     return {
         "command": [os.path.basename(sys.argv[0])] + sys.argv[1:],
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -116,7 +119,7 @@ def describe_start(run: Run) -> dict:
 
 
 def describe_versions() -> dict:
-    """Return the versions of what computes."""
+    """Return the versions of the software that computes, for run.json."""
     return {
         "python": host.python_version(),
         "tensorflow": VERSION,
@@ -127,7 +130,7 @@ def describe_versions() -> dict:
 
 
 def describe_commit() -> Optional[str]:
-    """Return the commit of this code, with `+` where files differ; None outside a checkout."""
+    """Return the commit of this code, with `+` if files were changed; None outside a checkout."""
     here = os.path.dirname(os.path.abspath(__file__))
     commit = output_of(["git", "-C", here, "rev-parse", "HEAD"])
     if not commit:
@@ -137,7 +140,7 @@ def describe_commit() -> Optional[str]:
 
 
 def logger_to_file_only() -> None:
-    """Leave the terminal to our own lines: tensorpack's go to log.log, its warnings included."""
+    """Keep tensorpack's messages, warnings included, off the terminal; they go to log.log only."""
     for handler in logging.getLogger("tensorpack").handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.CRITICAL)

@@ -1,6 +1,6 @@
-"""A training run: settings and a platform in, a run directory out.
+"""A training run, from its settings and platform to its run directory.
 
-The launchers differ in the :class:`Platform` they give; everything else happens here, once.
+The launchers differ in the :class:`Platform` that they choose; everything else happens here.
 """
 
 import contextlib
@@ -30,7 +30,10 @@ from training.trainer import run_epochs
 
 
 def train(settings: Settings, choose_platform: Callable[[Settings], Platform]) -> None:
-    """Train as `settings` ask. Raises UserError before anything is written, RunFailed after."""
+    """Train as `settings` ask.
+
+    Raises UserError before anything is written, and RunFailed afterwards.
+    """
     run = prepare(settings, choose_platform(settings))
     workers = run.platform.workers
     if run.first_epoch > run.recipe.epochs:
@@ -49,7 +52,10 @@ def train(settings: Settings, choose_platform: Callable[[Settings], Platform]) -
 
 
 def wait_for_all(barrier: Callable, platform: Platform) -> None:
-    """Return when every worker has found its data and all it needs: nothing is written before."""
+    """Return once every worker has loaded its data and is ready; RunFailed if one can't start.
+
+    Until then nothing is written.
+    """
     try:
         barrier(platform.session_config)
     except tf.errors.OpError as error:
@@ -58,10 +64,10 @@ def wait_for_all(barrier: Callable, platform: Platform) -> None:
 
 @contextlib.contextmanager
 def background_errors_to_log() -> Iterator[None]:
-    """Keep tracebacks of threads and of logging off the terminal while a run lasts.
+    """Keep tracebacks of threads and of logging off the terminal during a run.
 
     TensorBoard's writer is a thread: on a full disk its traceback would bury the sentence that
-    ends the run. tensorpack has calls `logger.error("...", value)` with no place for the value.
+    ends the run. tensorpack calls `logger.error("...", value)` with no placeholder for the value.
     """
     with contextlib.ExitStack() as stack:
         for module, name, value in [
@@ -74,18 +80,18 @@ def background_errors_to_log() -> Iterator[None]:
 
 
 def train_as_chief(run: Run) -> None:
-    """Run the epochs and write the run directory, whatever ends the run."""
+    """Run the epochs and write the run directory, however the run ends."""
     table = open_records(run)
     print_start(run)
     try:
         run_epochs(run, table)
     except KeyboardInterrupt:
         if latest_checkpoint(run.directory):
-            show("\ncontinue with: --resume {}".format(shlex.quote(run.directory)))
+            show("\nresume with: --resume {}".format(shlex.quote(run.directory)))
         close_records(run, table)
         raise
     except (RunFailed, tf.errors.OpError, OSError) as error:
-        # A disk that is full is full for the closing summary too: what failed first is reported.
+        # A full disk fails the closing summary too: report what failed first.
         with contextlib.suppress(OSError):
             close_records(run, table)
         raise RunFailed(
@@ -98,7 +104,7 @@ def train_as_chief(run: Run) -> None:
 
 
 def train_as_worker(run: Run) -> None:
-    """Be one of the workers that write nothing."""
+    """Run the epochs as a worker that writes nothing."""
     logger_to_file_only()
     try:
         run_epochs(run, None)
@@ -107,7 +113,7 @@ def train_as_worker(run: Run) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """Return the line that says what happened: TensorFlow 2 first says where, over many lines."""
+    """Return the line that says what happened; TensorFlow 2 first says where, over many lines."""
     text = str(error)
     where, _, what = text.partition("\nNode: ")
     lines = what.split("\n")[1:] if what else where.split("\n")

@@ -1,4 +1,4 @@
-"""What a person sees of a run on the terminal: what it is, and how it ended."""
+"""What the terminal shows of a run: what it is, and how it ended."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from training.prepare import Run
 
 
 def show(text: str) -> None:
-    """Print text at once; where nobody reads any more (`| head`), say nothing from then on."""
+    """Print text at once; once nobody reads it any more (`| head`), print nothing from then on."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -58,7 +58,7 @@ def print_start(run: Run) -> None:
 
 
 def devices_text(platform: Platform) -> str:
-    """Return the names of the devices, each with how many there are of it over all workers."""
+    """Return the names of the devices, each with its number over all workers."""
     counts: Dict[str, int] = {}
     for device in platform.devices:
         counts[device] = counts.get(device, 0) + platform.workers.world_size

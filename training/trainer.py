@@ -1,4 +1,4 @@
-"""The epochs of a run: graph, input, trainer and callbacks, put together."""
+"""The epochs of a run: its graph, input, trainer and callbacks, put together."""
 
 from typing import Optional
 
@@ -29,7 +29,7 @@ from training.prepare import Run
 
 
 def run_epochs(run: Run, table: Optional[Table]) -> None:
-    """Build the graph and run the epochs. Raises RunFailed where the loss is not finite.
+    """Build the graph and run the epochs. Raises RunFailed if the loss is not finite.
 
     table: None for a worker that writes nothing
     """
@@ -51,7 +51,7 @@ def run_epochs(run: Run, table: Optional[Table]) -> None:
 
 
 def make_model(run: Run) -> SparseNet:
-    """Return the graph's description for one device of this process."""
+    """Return the model that builds the graph for one device of this process."""
     recipe, platform = run.recipe, run.platform
     return SparseNet(
         recipe.config,
@@ -67,13 +67,13 @@ def make_model(run: Run) -> SparseNet:
 
 
 def make_callbacks(run: Run, table: Optional[Table]) -> list:
-    """Return what happens around the steps; a callback comes after those whose results it uses."""
+    """Return the callbacks of a run; each comes after those whose results it uses."""
     recipe, workers = run.recipe, run.platform.workers
     meter = TrainingMeter(workers)
     callbacks = [
         *([BroadcastVariables(workers.broadcast)] if workers.broadcast is not None else []),
         RunUpdateOps(),
-        # Asked at the end of epoch e for the rate of e + 1, and once before the first.
+        # Called at the end of epoch e for the rate of e + 1, and once before the first epoch.
         HyperParamSetterWithFunc(
             "learning_rate", lambda epoch, _: recipe.learning_rate_at(epoch + 1)
         ),
@@ -87,13 +87,13 @@ def make_callbacks(run: Run, table: Optional[Table]) -> list:
         test_set,
         EpochReport(meter, test_set, table, recipe),
         Checkpoints(run.directory, is_new_run=run.checkpoint is None),
-        # Last: whatever becomes of the terminal, the epoch is kept.
+        # Last: the epoch is saved, whatever happens to the terminal.
         ProgressPrinter(table, recipe.batch_size),
     ]
 
 
 def make_trainer(platform: Platform):
-    """The trainer for the devices of this process."""
+    """Return the trainer for the devices of this process."""
     towers = len(platform.devices)
     if towers == 1:
         trainer = platform.workers.make_trainer()
@@ -107,7 +107,10 @@ def make_trainer(platform: Platform):
 
 
 def make_input(run: Run):
-    """Placeholders for one device; for several a queue, of which each takes its part of a batch."""
+    """Return the input of the graph: placeholders that are fed, or a queue for several devices.
+
+    From the queue, each device takes its part of a batch.
+    """
     towers, workers = len(run.platform.devices), run.platform.workers
 
     def datapoints():
@@ -125,7 +128,7 @@ def make_input(run: Run):
 
 
 def initial_state(run: Run):
-    """What the variables start from: a checkpoint to continue, loaded weights, or new ones."""
+    """Return what initialises the variables: a checkpoint to resume, loaded or new weights."""
     if run.checkpoint is not None:
         return SaverRestore(run.checkpoint)
     if run.weights is not None:

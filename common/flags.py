@@ -49,6 +49,18 @@ def add_network_flags(parser) -> None:
         "--layers", type=ints_at_least(1), metavar="N",
         help="layers of each block, such as 8,12,16; in place of a depth",
     )  # fmt: skip
+    _add_fetch_flags(parser)
+    _add_unit_flags(parser)
+    parser.add_argument("--head", choices=HEADS, help="map3x3 is for ImageNet [gap]")
+    parser.add_argument(
+        "--normalize", choices=NORMALIZATIONS,
+        help="channel: mean and deviation of each colour; pixel_mean: mean image, as in "
+        "the original codes; official, ascend: as in those codes; unit: / 255 [channel]",
+    )  # fmt: skip
+
+
+def _add_fetch_flags(parser) -> None:
+    """Add --fetch, the flags of single rules, and --combine."""
     parser.add_argument(
         "--fetch", choices=FETCHES, metavar="RULE",
         help="which outputs a layer reads: {} [sparse]".format(", ".join(FETCHES)),
@@ -67,6 +79,10 @@ def add_network_flags(parser) -> None:
     parser.add_argument(
         "--combine", choices=COMBINES, help="how a layer combines what it reads [concat]"
     )
+
+
+def _add_unit_flags(parser) -> None:
+    """Add the flags of what layers, transitions and conv0 are made of."""
     parser.add_argument(
         "--bottleneck",
         type=int_at_least(0, 1),
@@ -86,12 +102,6 @@ def add_network_flags(parser) -> None:
     parser.add_argument(
         "--stem_channels", type=int_at_least(1), metavar="N", help="channels of conv0 [2k]"
     )
-    parser.add_argument("--head", choices=HEADS, help="map3x3 is for ImageNet [gap]")
-    parser.add_argument(
-        "--normalize", choices=NORMALIZATIONS,
-        help="channel: mean and deviation of each colour; pixel_mean: mean image, as in "
-        "the original codes; official, ascend: as in those codes; unit: / 255 [channel]",
-    )  # fmt: skip
 
 
 # These values change nothing, so they are always accepted; the original's commands have the first.

@@ -1,4 +1,4 @@
-"""Lets a script of this folder import the rooms of the checkout, from whatever directory."""
+"""Let a script of this folder import the modules of the checkout, from whatever directory."""
 
 import os
 import sys

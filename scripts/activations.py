@@ -29,7 +29,7 @@ def parser() -> Parser:
     )
     dump.add_argument(
         "--gradients", action="store_true",
-        help="also activations in training form, and the gradients of one step",
+        help="also activations in training mode, and the gradients of one step",
     )  # fmt: skip
     dump.add_argument("--npu", action="store_true", help="compute on this host's Ascend NPU")
     dump.add_argument(
@@ -40,7 +40,7 @@ def parser() -> Parser:
 
 
 def session_config(args):
-    """Return the session config of this stack, or with --npu that of this host's Ascend NPU."""
+    """Return this stack's session config or, with --npu, that of this host's Ascend NPU."""
     if not args.npu:
         from common.tf_stack import session_config
 

@@ -1,4 +1,4 @@
-"""Did two runs do the same thing and, if not, where do they first differ?
+"""Compare two runs: did they do the same, and if not, where do they first differ?
 
 python scripts/compare.py RUN_A RUN_B [--html report.html] [--json report.json]
 
@@ -41,7 +41,7 @@ def parser() -> Parser:
 
 
 def add_thresholds(parser: Parser) -> None:
-    """Add the flags that say from which values on a difference counts."""
+    """Add the flags that say how large a difference has to be to count."""
     thresholds = parser.add_argument_group("thresholds")
     thresholds.add_argument(
         "--max_distance", type=positive, metavar="F", default=1e-4,
@@ -49,7 +49,7 @@ def add_thresholds(parser: Parser) -> None:
     )  # fmt: skip
     thresholds.add_argument(
         "--min_cosine", type=float_where("from -1 to 1", lambda value: -1 <= value <= 1),
-        metavar="F", default=0.98, help="least cosine of an activation or a gradient [0.98]",
+        metavar="F", default=0.98, help="smallest cosine of an activation or a gradient [0.98]",
     )  # fmt: skip
     thresholds.add_argument(
         "--sigmas",

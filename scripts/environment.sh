@@ -1,12 +1,13 @@
 # shellcheck shell=bash
-# Virtual environments in the checkout; sourced by the scripts beside it.
+# Find Pythons and make virtual environments; sourced by the scripts beside it.
 
-# A pyenv shim may stand on the PATH for a version that is not there: try, don't look.
+# runs PYTHON VERSIONS: succeed if it runs and is one of these versions. It is tried out, since a
+# pyenv shim on the PATH may stand for a version that is not installed.
 runs() {
     "$1" -c "import sys; sys.exit(0 if sys.version_info[:2] in $2 else 1)" >/dev/null 2>&1
 }
 
-# The first Python 3.10 to 3.13 on the PATH; none: one sentence and exit code 2.
+# Print the first Python 3.10 to 3.13 on the PATH; if there is none, exit with an error and code 2.
 find_modern_python() {
     local candidate
     for candidate in python3 python3.13 python3.12 python3.11 python3.10 python; do
@@ -19,7 +20,7 @@ find_modern_python() {
     exit 2
 }
 
-# A Python 3.7 on the PATH or under pyenv; none: no output.
+# Print a Python 3.7 on the PATH or under pyenv; print nothing if there is none.
 find_legacy_python() {
     local candidate
     for candidate in python3.7 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.7.*/bin/python python3; do
@@ -30,7 +31,7 @@ find_legacy_python() {
     done
 }
 
-# make_environment PYTHON FOLDER: a virtual environment, kept where it is there already.
+# make_environment PYTHON FOLDER: make a virtual environment, unless there is one already.
 make_environment() {
     local python=$1 folder=$2
     if [ -x "$folder/bin/python" ] && "$folder/bin/python" -m pip --version >/dev/null 2>&1; then
@@ -43,7 +44,7 @@ make_environment() {
     "$python" -m venv --clear "$folder"
 }
 
-# install FOLDER FILE: install a requirements file, unless it is what was installed last time.
+# install FOLDER FILE: install a requirements file, unless it is unchanged since the last time.
 install() {
     local folder=$1 file=$2
     local stamp

@@ -1,4 +1,4 @@
-"""Error and loss of a trained network over a test set, in all and by class.
+"""Compute error and loss of a trained network over a test set, in all and by class.
 
 python scripts/evaluate.py RUN_OR_CHECKPOINT [--dataset_dir DIR] [--logits FILE.npz]
 python scripts/evaluate.py CHECKPOINT --recipe ascend --depth 12 --growth_rate 8 --fetch sparse \
@@ -14,17 +14,17 @@ from sparsenet.errors import exit_code_of
 
 
 def parser() -> Parser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = Parser(
         description="Error and loss over a test set.", epilog=trained_network.WITHOUT_RECORD
     )
     trained_network.add_flags(parser)
     evaluation = parser.add_argument_group("evaluation")
     evaluation.add_argument(
-        "--batch_size", type=int_at_least(1), metavar="N", default=100, help="[100]"
+        "--batch_size", type=int_at_least(1), metavar="N", default=100, help="images per step [100]"
     )
     evaluation.add_argument(
-        "--logits", type=new_file(".npz"), metavar="FILE.npz", help="keep logits and labels there"
+        "--logits", type=new_file(".npz"), metavar="FILE.npz", help="write logits and labels to it"
     )
     return parser
 
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def print_result(result, data) -> None:
-    """A line for each class, one for all, and the speed."""
+    """Print a line for each class, one for all of them, and the speed."""
     print("{:<8} {:>7} {:>8} {:>9}".format("class", "images", "error", "loss"))
     for label in range(data.classes):
         members = result.labels == label
@@ -59,9 +59,10 @@ def print_result(result, data) -> None:
     print("\n{:.0f} images/s ({:.2f} s)".format(speed, result.seconds))
 
 
-def print_line(name, wrong, losses) -> None:
-    """Number of images, error and loss of some images."""
-    print("{:<8} {:>7} {:>8.2%} {:>9.4f}".format(name, len(wrong), wrong.mean(), losses.mean()))
+def print_line(name, incorrect, losses) -> None:
+    """Print the number, the error and the mean loss of some images."""
+    line = "{:<8} {:>7} {:>8.2%} {:>9.4f}"
+    print(line.format(name, len(incorrect), incorrect.mean(), losses.mean()))
 
 
 if __name__ == "__main__":

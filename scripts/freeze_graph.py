@@ -1,11 +1,11 @@
-"""A trained network as one frozen graph (.pb), what Ascend's offline converter (ATC) starts from.
+"""Write a trained network as one frozen graph (.pb), which Ascend's offline converter (ATC) reads.
 
 python scripts/freeze_graph.py RUN_OR_CHECKPOINT [--out FILE.pb] [--input uint8|float] \
     [--batch_size N]
 
 Batch norm is in inference form and normalisation is part of the graph: the input is an image as the
 data set holds it, [N, S, S, 3] with values from 0 to 255, the output the logits `linear/output`.
-Ascend's tools read graphs of TensorFlow 1.15: run it there.
+Ascend's tools read graphs of TensorFlow 1.15: run this script there.
 """
 
 import _checkout  # noqa: F401, I001
@@ -21,7 +21,7 @@ DTYPES = {"uint8": "uint8", "float": "float32"}
 
 
 def parser() -> Parser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = Parser(
         description="Freeze a trained network: variables become constants.",
         epilog=trained_network.WITHOUT_RECORD,
@@ -32,10 +32,10 @@ def parser() -> Parser:
         "--out", type=new_file(".pb"), metavar="FILE.pb", help="[beside the checkpoint]"
     )
     graph.add_argument(
-        "--input", choices=list(DTYPES), default="uint8", help="type of images [uint8]"
+        "--input", choices=list(DTYPES), default="uint8", help="type of the input [uint8]"
     )
     graph.add_argument(
-        "--batch_size", type=int_at_least(1), metavar="N", help="of the graph [any number]"
+        "--batch_size", type=int_at_least(1), metavar="N", help="batch size of the graph [any]"
     )
     return parser
 
@@ -57,7 +57,10 @@ def main() -> None:
 
 
 def freeze(network: trained_network.TrainedNetwork, dtype: str, batch_size=None):
-    """A GraphDef without variables: INPUT -> LOGITS. batch_size: None for any number of images."""
+    """Return a GraphDef without variables, from INPUT to LOGITS.
+
+    batch_size: None for any number of images
+    """
     from common.tf_stack import session_config, tf
 
     from tensorpack import logger

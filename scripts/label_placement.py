@@ -1,17 +1,18 @@
-"""Labels of the points of a picture, placed so that none covers a point or another label."""
+"""Place labels beside the points of a picture, so that none covers a point or another label."""
 
 import math
 from typing import Any, List, NamedTuple, Sequence
 
-ANGLES = (0, 180, 90, 270, 30, 150, 210, 330, 60, 120, 240, 300)  # degrees; beside a point is best
-# In 1/72 inch, from point to label:
+# In degrees, best first: beside the point.
+ANGLES = (0, 180, 90, 270, 30, 150, 210, 330, 60, 120, 240, 300)
+# From point to label, in 1/72 inch.
 DISTANCES = (6, 9, 12, 17, 23, 30, 38, 47, 57, 70, 85, 100)
-LINE_FROM = 9  # a label as far off as this has a line to its point
-MARKER = 5  # half the side of the square around a point that stays free
+LINE_FROM = 9  # from this distance on, a line connects a label to its point
+MARKER = 5  # half the side of the square around a point that is kept free
 
 
 class Label(NamedTuple):
-    """A text for the point (x, y), in the units of the axes."""
+    """A text for the point (x, y), which is in the units of the axes."""
 
     x: float
     y: float
@@ -20,7 +21,7 @@ class Label(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a label may stand: its box, and the line to its point; in pixels."""
+    """A place for a label: its box and the line to its point, in pixels."""
 
     box: Any
     line: Any
@@ -30,8 +31,8 @@ class Place(NamedTuple):
 def place_labels(axes, labels: Sequence[Label], size: float) -> None:
     """Write each label at the nearest free place around its point.
 
-    From left to right, each takes the first place that is free: the same points give the same
-    picture. The axes must have their final limits and place on the page.
+    From left to right, each takes the first place that is free, so that the same points give the
+    same picture. The axes must have their final limits and position in the figure.
     """
     from matplotlib.transforms import Bbox
 
@@ -58,7 +59,7 @@ def place_labels(axes, labels: Sequence[Label], size: float) -> None:
 
 
 def _places(point, centred, unit: float) -> List[Place]:
-    """Where the label whose box is `centred` on its point may stand, best first."""
+    """Return the places, best first, for the label whose box is `centred` on its point."""
     from matplotlib.path import Path
 
     places = []
@@ -74,7 +75,10 @@ def _places(point, centred, unit: float) -> List[Place]:
 
 
 def _is_free(place: Place, own_marker, frame, boxes, lines) -> bool:
-    """Whether a label there stays within the axes, and neither it nor its line covers anything."""
+    """Return whether a label may be placed there.
+
+    It has to stay within the axes, and neither it nor its line may cover anything.
+    """
     is_inside = (place.box.min > frame.min).all() and (place.box.max < frame.max).all()
     covers = place.box.count_overlaps(boxes) or any(_cross(line, place.box) for line in lines)
     crosses = any(_cross(place.line, box) for box in boxes if box is not own_marker)
@@ -86,6 +90,6 @@ def _cross(line, box) -> bool:
 
 
 def _draw(axes, line, color: str) -> None:
-    """A thin line that leaves the limits of the axes as they are."""
+    """Draw a thin line, without a change of the limits of the axes."""
     xs, ys = axes.transData.inverted().transform(line.vertices).T
     axes.plot(xs, ys, lw=0.5, color=color, scalex=False, scaley=False)

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# What the scripts in ModelZoo's conventions share; sourced by them.
+# What the scripts that follow ModelZoo's conventions share; sourced by them.
 
-unset CDPATH # with it, cd prints where it goes
+unset CDPATH # if it is set, cd prints where it goes
 scripts=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 checkout=$(dirname "$scripts")
 called_from=$PWD
@@ -10,32 +10,32 @@ export ASCEND_DEVICE_ID=${ASCEND_DEVICE_ID:-0}
 export JOB_ID=${JOB_ID:-10087}
 export ASCEND_GLOBAL_LOG_LEVEL=${ASCEND_GLOBAL_LOG_LEVEL:-3}
 
-# The paper's network and schedule, as the original code's command line gives them; what is
-# asked of the launcher beside them goes before them, --recipe in their place.
+# The paper's network and schedule, as in the original code's command line. Other arguments of the
+# launcher override them; --recipe replaces them.
 schedule=(
     --dataset c10 --fetch sparse --depth 100 --growth_rate 24
     --batch_size 64 --drop_1 150 --drop_2 225 --max_epoch 300
 )
-epochs=        # in place of the schedule's, and of a recipe's
-of_devices=()  # batch size and learning rate, where the number of devices gives them
+epochs=        # replaces those of the schedule or of a recipe
+of_devices=()  # batch size and learning rate, if they follow from the number of devices
 data_path=
 ckpt_path=
 output=$checkout/test/output/$ASCEND_DEVICE_ID
-npu_flags=()      # ModelZoo's own flags, as they go on to main_npu.py
-launcher_flags=() # all that is not ModelZoo's
+npu_flags=()      # ModelZoo's own flags, as they are passed on to main_npu.py
+launcher_flags=() # all flags that are not ModelZoo's
 
 usage() {
     cat <<USAGE
 usage: bash $(basename "$0") --data_path=DIR [arguments]
   --data_path=DIR         the data set
-  --ckpt_path=CHECKPOINT  take the weights from there
-  --output_path=DIR       where logs and the run directory go
+  --ckpt_path=CHECKPOINT  take the weights from it
+  --output_path=DIR       folder for logs and the run directory
                           [test/output/\$ASCEND_DEVICE_ID in the checkout]
-  --precision_mode=MODE   as main_npu.py; so are the next four
+  --precision_mode=MODE   as in main_npu.py, like the next four
   --over_dump=True|False, --data_dump_flag=True|False, --data_dump_step=STEPS,
   --profiling=True|False
   -h, --help              this text
-Other arguments go on to the launcher: main_$PLATFORM.py --help lists them.
+Other arguments are passed on to the launcher: main_$PLATFORM.py --help lists them.
 PLATFORM=gpu or PLATFORM=npu chooses the launcher.
 USAGE
 }
@@ -80,7 +80,7 @@ read_arguments() {
     fi
 }
 
-# `--max-epoch=1` -> `--max_epoch=1`: the launchers take either.
+# Print a flag with underscores: `--max-epoch=1` -> `--max_epoch=1`. The launchers accept either.
 underscored() {
     local flag=${1%%=*}
     flag=--${flag//-/_}
@@ -91,7 +91,7 @@ underscored() {
     esac
 }
 
-# A path as the caller meant it; nothing stays nothing.
+# Print a path as absolute, from where the script was called; an empty one stays empty.
 absolute() {
     case $1 in
         "" | /*) echo "$1" ;;
@@ -99,7 +99,7 @@ absolute() {
     esac
 }
 
-# Whether what the launcher is asked for is to be read from data_path.
+# Succeed if the launcher needs the data set in data_path.
 needs_data() {
     local flags=" ${launcher_flags[*]-} "
     case ${flags//=/ } in
@@ -109,7 +109,7 @@ needs_data() {
     esac
 }
 
-# value_of FLAG: what the launcher's arguments give it, `--flag value` or `--flag=value`.
+# value_of FLAG: print its value in the launcher's arguments, `--flag value` or `--flag=value`.
 value_of() {
     local flag=$1 found="" previous="" argument
     for argument in ${launcher_flags[@]+"${launcher_flags[@]}"}; do
@@ -124,7 +124,7 @@ value_of() {
     echo "$found"
 }
 
-# choose_run: the directory of the run, and all arguments of its launcher in `arguments`.
+# choose_run: set `run_directory`, and `arguments` to all arguments of the launcher.
 choose_run() {
     local name log_dir
     run_directory=$(value_of --resume)
@@ -157,10 +157,10 @@ choose_run() {
     arguments+=(${launcher_flags[@]+"${launcher_flags[@]}"})
 }
 
-# on_screen COMMAND ...: run it, with all that it prints in train_output.log too.
+# on_screen COMMAND ...: run it, and write what it prints to train_output.log too.
 on_screen() {
     mkdir -p "$output"
-    # Jobs get process groups of their own, to which signals can be passed on.
+    # Give each job a process group of its own, to which signals can be passed on.
     set -m
     jobs_started=()
     trap 'signal_jobs INT' INT
@@ -171,7 +171,7 @@ on_screen() {
     "$@"
 }
 
-# Whatever ends the script ends its jobs, and the screen is written to the end.
+# Whatever ends the script also ends its jobs; all that they print still gets to the screen.
 finish() {
     local code=$?
     signal_jobs TERM
@@ -181,10 +181,10 @@ finish() {
     exit "$code"
 }
 
-# What a script has to do in any case.
+# What a script has to do however it ends; scripts override it.
 at_end() { :; }
 
-# start_job LOG COMMAND ...: in the background; what it prints goes to LOG and to the screen.
+# start_job LOG COMMAND ...: run it in the background; its output goes to LOG and to the screen.
 start_job() {
     local log=$1
     shift
@@ -199,7 +199,7 @@ signal_jobs() {
     done
 }
 
-# wait_for JOB: its exit code; a signal that is passed on to it does not end the waiting.
+# wait_for JOB: return its exit code; a signal that is passed on to it does not end the wait.
 wait_for() {
     local code=0
     wait "$1" || code=$?
@@ -221,7 +221,7 @@ train_and_report() {
     report "$1" "$start"
 }
 
-# report CASE START: the figures of a run; what trained nothing has none.
+# report CASE START: print and keep the figures of a run, unless nothing was trained.
 report() {
     case " ${launcher_flags[*]-} " in
         *" --dry_run "* | *" --list_recipes "* | *" --help "*) return ;;

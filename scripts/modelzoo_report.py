@@ -1,4 +1,4 @@
-"""The figures of a run in the lines and files that ModelZoo's harness reads.
+"""Print and write the figures of a run as ModelZoo's harness reads them.
 
 python scripts/modelzoo_report.py RUN_DIR --case perf|acc --seconds N --out DIR
 """
@@ -19,14 +19,16 @@ NETWORK = "SparseNet_ID1616_for_TensorFlow"
 
 
 def parser() -> Parser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = Parser(description="A run's figures as ModelZoo's harness reads them.")
     parser.add_argument("run", metavar="RUN_DIR")
-    parser.add_argument("--case", choices=("perf", "acc"), required=True, help="what was asked")
     parser.add_argument(
-        "--seconds", type=int_at_least(0), metavar="N", required=True, help="of the whole script"
+        "--case", choices=("perf", "acc"), required=True, help="performance or accuracy"
     )
-    parser.add_argument("--out", metavar="DIR", required=True, help="where the files go")
+    parser.add_argument(
+        "--seconds", type=int_at_least(0), metavar="N", required=True, help="duration of the script"
+    )
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder to write to")
     return parser
 
 
@@ -56,11 +58,11 @@ def main() -> None:
 
 
 def figures(record: dict, rows: List[Row], case: str, seconds: int) -> Dict[str, Any]:
-    """What ${CaseName}.log holds, in its order.
+    """Return what ${CaseName}.log holds, in its order.
 
-    ActualFPS in images/s over all devices and TrainingTime in seconds a step leave out what a
-    run takes to get going, see run_directory.summary. TrainAccuracy is the share of test images
-    that the trained network gets right, ActualLoss the last epoch's training loss.
+    ActualFPS, in images/s over all devices, and TrainingTime, in seconds per step, leave out the
+    start of a run, see run_directory.table.summary. TrainAccuracy is the fraction of test images
+    that the trained network classifies correctly, ActualLoss the training loss of the last epoch.
     """
     devices = len(record["devices"]) * record.get("workers", 1)
     batch = record["recipe"]["batch_size"]

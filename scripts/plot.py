@@ -1,4 +1,4 @@
-"""Pictures: connection patterns, parameters against error, growth with depth, training curves.
+"""Draw pictures: skip connections, parameters against error, growth with depth, training curves.
 
 python scripts/plot.py connections densenet-40-12 sparsenet-40-24 liu-zeng-basic-v1 -o FILE.png
 python scripts/plot.py efficiency -o FILE.png
@@ -27,13 +27,13 @@ from sparsenet.config import SparseNetConfig
 from sparsenet.plan import blocks
 
 
-# Connection patterns ---------------------------------------------------------------------------
+# Skip connections ------------------------------------------------------------------------------
 
 READ, BLOCK_OUTPUT = "C0", "C1"
 
 
 def plot_connections(names, layers, as_matrix, path) -> None:
-    """One block of each recipe, side by side: who reads whom."""
+    """Draw which outputs the layers read in one block of each recipe, side by side."""
     handles = legend_of_matrix() if as_matrix else legend_of_arcs()
     columns = min(len(names), len(handles))
     legend_height = 0.1 + 0.18 * math.ceil(len(handles) / columns)
@@ -47,7 +47,7 @@ def plot_connections(names, layers, as_matrix, path) -> None:
         )
         (draw_matrix if as_matrix else draw_arcs)(panel, readings(one), count)
         panel.set_title(
-            "{}\n{:,} connections, longest path {}".format(
+            "{}\n{:,} skip connections, longest path {}".format(
                 block_title(name, count), skip_connections(one), gradient_paths(one).longest
             ),
             fontsize=10,
@@ -57,14 +57,20 @@ def plot_connections(names, layers, as_matrix, path) -> None:
 
 
 def readings(config: SparseNetConfig):
-    """(output, reader) pairs of the one block; reader N + 1 stands for what is handed on."""
+    """Return the pairs (output, reader) of the one block of a network, sorted.
+
+    Reader N + 1 stands for what the block passes on.
+    """
     (block,) = blocks(config)
     read = [layer.reads for layer in block.layers] + [block.block_output]
     return sorted({(s.output, reader) for reader, slices in enumerate(read, 1) for s in slices})
 
 
 def block_title(name: str, count: int) -> str:
-    """Which block is drawn; a recipe's depth is named only where that is what is drawn."""
+    """Return the title of a block's picture.
+
+    It names the recipe's depth only if the whole block of that recipe is drawn.
+    """
     if count == RECIPES[name].config.layers[0]:
         return "{}, block 1: {} layers".format(name, count)
     kind = "-".join(word for word in name.split("-") if not any(c.isdigit() for c in word))
@@ -72,7 +78,7 @@ def block_title(name: str, count: int) -> str:
 
 
 def draw_arcs(axes, pairs, count) -> None:
-    """Outputs on a line, an arc for each reading; what is handed on goes to the square."""
+    """Draw outputs on a line and an arc for each reading; what is passed on goes to the square."""
     from matplotlib.patches import Arc
 
     for source, reader in pairs:
@@ -94,22 +100,26 @@ def draw_arcs(axes, pairs, count) -> None:
 
 
 def legend_of_arcs():
-    """What arcs, dots and the square mean."""
+    """Return the legend of arcs, dots and the square."""
     from matplotlib.lines import Line2D
 
     return [
         Line2D(
-            [], [], ls="", marker="o", color="0.15", label="output of a layer; 0: block's input"
+            [], [], ls="", marker="o", color="0.15", label="output of a layer; 0: the block's input"
         ),
-        Line2D([], [], color=READ, label="read by a layer: a connection"),
+        Line2D([], [], color=READ, label="read by a layer: a skip connection"),
         Line2D(
-            [], [], color=BLOCK_OUTPUT, marker="s", label="handed on (not counted as connections)"
+            [],
+            [],
+            color=BLOCK_OUTPUT,
+            marker="s",
+            label="passed on (not counted as skip connections)",
         ),
     ]
 
 
 def draw_matrix(axes, pairs, count) -> None:
-    """Readers downwards, outputs to the right; a filled square is a reading."""
+    """Draw readers downwards and outputs to the right; a filled square is a reading."""
     from matplotlib.colors import ListedColormap
 
     filled = [[0] * (count + 1) for _ in range(count + 1)]
@@ -126,17 +136,17 @@ def draw_matrix(axes, pairs, count) -> None:
 
 
 def legend_of_matrix():
-    """What the colours mean."""
+    """Return the legend of the colours."""
     from matplotlib.patches import Patch
 
     return [
-        Patch(color=READ, label="read by a layer: a connection"),
-        Patch(color=BLOCK_OUTPUT, label="handed on (not counted as connections)"),
+        Patch(color=READ, label="read by a layer: a skip connection"),
+        Patch(color=BLOCK_OUTPUT, label="passed on (not counted as skip connections)"),
     ]
 
 
 def whole_ticks(first: int, last: int):
-    """Some whole numbers from `first` to `last`, far enough apart to be read."""
+    """Return some whole numbers from `first` to `last`, far enough apart to be read."""
     from matplotlib.ticker import MaxNLocator
 
     ticks = MaxNLocator(6, integer=True).tick_values(first, last)
@@ -145,7 +155,7 @@ def whole_ticks(first: int, last: int):
 
 # Parameters against published error ---------------------------------------------------------------
 
-FAMILIES = [  # title, start of the recipes' names, colour
+FAMILIES = [  # title, prefix of the recipes' names, colour
     ("SparseNet", "sparsenet-", "C0"),
     ("DenseNet", "densenet-", "C1"),
     ("ResNet", "resnet-", "C2"),
@@ -160,11 +170,11 @@ PANELS = [  # errors of, data set, title
 ]
 
 
-LEGEND_SHARE = 0.035  # of the picture's height, below the panels
+LEGEND_SHARE = 0.035  # fraction of the picture's height, below the panels
 
 
 class Point(NamedTuple):
-    """A published error at the parameters of the network that it is of."""
+    """A published error, at the number of parameters of its network."""
 
     millions: float
     error: float
@@ -172,7 +182,10 @@ class Point(NamedTuple):
 
 
 def points_by_family(data: str, dataset: str):
-    """(title, colour, points) of all that has a published error; counts with that set's classes."""
+    """Return (title, colour, points) of each family of networks with published errors on `data`.
+
+    The parameters are those with the number of classes of `dataset`.
+    """
     families = []
     for title, start, color in FAMILIES:
         points = [
@@ -191,22 +204,25 @@ def points_by_family(data: str, dataset: str):
 
 
 def errors_on(data: str, published: Published):
-    """(kind, error) of the published errors on some data; `c10+ later` is of kind `later`."""
+    """Return (kind, error) of the published errors on `data`, in percent.
+
+    `c10+ later` is of kind `later`.
+    """
     return [(error.kind, error.percent) for error in published.errors if error.data == data]
 
 
 def label_of(name: str, kind: str) -> str:
-    """The network, and which of its errors where it has several."""
+    """Return the name of a network, and the kind of the error if it has several."""
     return (name + " " + kind).strip()
 
 
 def parameters_on(recipe: Recipe, dataset: str) -> float:
-    """Millions of parameters with the classifier of a data set."""
+    """Return the millions of parameters with the classifier of a data set."""
     return parameters(dataclasses.replace(recipe.config, classes=CLASSES[dataset])) / 1e6
 
 
 def efficiency_figure():
-    """The papers' efficiency figure: parameters here against the errors that were published."""
+    """Return the papers' efficiency figure: parameters counted here, published errors."""
     figure, axes = new_figure(2, 2, width=14, height=11)
     labels: Dict[Any, List[Label]] = {}  # by panel
     handles = {}
@@ -224,7 +240,7 @@ def efficiency_figure():
         panel.set_title(title)
         panel.grid(True, which="both", alpha=0.25)
     figure.legend(handles.values(), handles, loc="lower center", ncol=len(handles), frameon=False)
-    figure.tight_layout(rect=(0, LEGEND_SHARE, 1, 1))  # from here on the axes stay where they are
+    figure.tight_layout(rect=(0, LEGEND_SHARE, 1, 1))  # from here on the axes do not move
     for panel, of_panel in labels.items():
         place_labels(panel, of_panel, size=8)
     return figure
@@ -234,7 +250,7 @@ def efficiency_figure():
 
 
 def plot_growth(path) -> None:
-    """Connections, parameters and gradient paths of one block against its number of layers."""
+    """Draw what one block costs against its layers: skip connections, parameters, paths."""
     depths = [4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128]
     figure, axes = new_figure(1, 3, width=14, height=4.4)
     for fetch, color in (("dense", "C1"), ("sparse", "C0"), ("plain", "C7")):
@@ -246,7 +262,9 @@ def plot_growth(path) -> None:
     axes[0][0].plot(depths, [n * n / 2 for n in depths], ":", color="C1", label="N² / 2")
     axes[0][0].plot(depths, [n * math.log2(n) for n in depths], ":", color="C0", label="N log₂ N")
     axes[0][2].plot(depths, [math.log2(n) for n in depths], ":", color="C0", label="log₂ N")
-    titles = ("connections of a block", "parameters (k = 12)", "longest gradient path (steps)")
+    titles = (
+        "skip connections of a block", "parameters (k = 12)", "longest gradient path (steps)",
+    )  # fmt: skip
     for panel, title in zip(axes[0], titles):
         panel.set_xscale("log", base=2)
         panel.set_yscale("log")
@@ -265,7 +283,7 @@ def plot_growth(path) -> None:
 
 
 def plot_runs(directories, path) -> None:
-    """The curves of run directories, one colour each."""
+    """Draw the curves of run directories, one colour each; UserError if one has no epoch."""
     runs = {}
     for directory in directories:
         rows = read_rows(find_table(directory))
@@ -278,17 +296,17 @@ def plot_runs(directories, path) -> None:
 
 
 def parser() -> Parser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = Parser(description="Pictures of networks and runs.")
     kinds = parser.add_subparsers(dest="kind", metavar="KIND")
-    kind = kinds.add_parser("connections", help="who reads whom in a block of each recipe")
+    kind = kinds.add_parser("connections", help="which outputs layers read, in a block")
     kind.add_argument("recipes", nargs="+", choices=list(RECIPES), metavar="RECIPE")
     kind.add_argument(
-        "--layers", type=int_at_least(1), metavar="N", help="of the block [the recipe's]"
+        "--layers", type=int_at_least(1), metavar="N", help="layers of the block [the recipe's]"
     )
-    kind.add_argument("--matrix", action="store_true", help="a matrix in place of arcs")
+    kind.add_argument("--matrix", action="store_true", help="draw a matrix in place of arcs")
     kinds.add_parser("efficiency", help="parameters against published error")
-    kinds.add_parser("growth", help="connections, parameters and paths against depth")
+    kinds.add_parser("growth", help="skip connections, parameters and paths against depth")
     kind = kinds.add_parser("curves", help="loss and error of runs, by epoch")
     kind.add_argument("runs", nargs="+", metavar="RUN_DIR")
     for each in kinds.choices.values():

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train a small SparseNet on scikit-learn's digits, in a virtual environment of the checkout.
-# Further arguments go to main_gpu.py.
+# Further arguments are passed on to main_gpu.py.
 set -euo pipefail
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The paper's 300 epochs on CIFAR-10 on one GPU. The table of losses, errors and speed,
-# loss+perf_<platform>.txt, is copied to where this was called.
-# Data: --data_path=DIR, else $DATA_PATH, else data/ in the checkout. --help for more.
+# Train the paper's 300 epochs on CIFAR-10 on one GPU. The table of losses, errors and speed,
+# loss+perf_<platform>.txt, is copied to the directory that this was called from.
+# Data: --data_path=DIR, else $DATA_PATH, else data/ in the checkout. --help says more.
 set -euo pipefail
 
 PLATFORM=${PLATFORM:-gpu}
@@ -14,7 +14,7 @@ if [ -z "$data_path" ] && [ -d "$checkout/data" ]; then
 fi
 read_arguments "$@"
 
-# Also of a run that was stopped.
+# Copy the table, even if the run was stopped.
 at_end() {
     local table
     for table in "${run_directory:-}"/loss+perf_*.txt; do

@@ -1,10 +1,10 @@
-"""How training speed grows with the number of devices: images/s and scaling efficiency.
+"""Measure how training speed grows with the number of devices: images/s and scaling efficiency.
 
 python scripts/scaling.py 1,2,4 [--horovod] [flags of main_gpu.py]
 
-Each number of devices trains random images for two epochs, of which the second is timed; every
-device has the same number of images a step. With --horovod a process a device, started by
-horovodrun on this host, else the GPUs of one process.
+Each number of devices trains on random images for two epochs, of which the second is timed; every
+device has the same number of images per step. With --horovod, horovodrun starts one process per
+device on this host; without it, one process uses several GPUs.
 """
 
 import _checkout  # noqa: F401, I001
@@ -25,23 +25,23 @@ MAIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
 
 
 def parser() -> Parser:
-    """The command line, but for the launcher's part of it."""
+    """Return the parser of this command's own flags; those of the launcher are left over."""
     parser = Parser(
-        description="Images/s and scaling efficiency for numbers of devices.",
-        epilog="Other flags go on to main_gpu.py, such as --depth 40.",
+        description="Measure images/s and scaling efficiency for numbers of devices.",
+        epilog="Other flags are passed on to main_gpu.py, such as --depth 40.",
     )
     parser.add_argument(
-        "devices", type=ints_at_least(1), metavar="N,N,...", help="first of all, e.g. 1,2,4"
+        "devices", type=ints_at_least(1), metavar="N,N,...", help="numbers of devices, e.g. 1,2,4"
     )
-    parser.add_argument("--horovod", action="store_true", help="a process for each device")
+    parser.add_argument("--horovod", action="store_true", help="one process per device")
     parser.add_argument(
-        "--batch_size", type=int_at_least(1), metavar="N", default=64, help="images a device [64]"
-    )
-    parser.add_argument(
-        "--steps", type=int_at_least(2), metavar="N", default=50, help="an epoch [50]"
+        "--batch_size", type=int_at_least(1), metavar="N", default=64, help="images per device [64]"
     )
     parser.add_argument(
-        "--timeout", type=positive, metavar="S", default=3600, help="seconds a run [3600]"
+        "--steps", type=int_at_least(2), metavar="N", default=50, help="steps per epoch [50]"
+    )
+    parser.add_argument(
+        "--timeout", type=positive, metavar="S", default=3600, help="seconds per run [3600]"
     )
     return parser
 
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def images_per_second(count: int, args, flags: List[str]) -> float:
-    """The speed of training on so many devices, over all of them."""
+    """Return the training speed on `count` devices, over all of them."""
     with tempfile.TemporaryDirectory() as folder:
         command = launcher(count, args.horovod) + flags + [
             "--fake", "--max_epoch", "2", "--steps_per_epoch", str(args.steps),
@@ -74,7 +74,10 @@ def images_per_second(count: int, args, flags: List[str]) -> float:
 
 
 def run_group(command: List[str], timeout: float):
-    """(exit code, output) of a command with all that it starts; None as code after `timeout`."""
+    """Run a command and return its exit code and output; the code is None after `timeout` seconds.
+
+    Whatever it started is ended with it.
+    """
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env=dict(os.environ, PATH=search_path()), start_new_session=True,
@@ -91,7 +94,7 @@ def run_group(command: List[str], timeout: float):
 
 
 def launcher(count: int, by_horovod: bool) -> List[str]:
-    """The start of the command that trains on so many devices."""
+    """Return the start of the command that trains on `count` devices."""
     command = [sys.executable, MAIN]
     if by_horovod:
         hosts = "localhost:{}".format(count)
@@ -100,12 +103,12 @@ def launcher(count: int, by_horovod: bool) -> List[str]:
 
 
 def search_path() -> str:
-    """The PATH with what is installed beside this Python."""
+    """Return the PATH, with the folder of this Python put first."""
     return os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
 
 
 def reason(output: str) -> str:
-    """The line of a launcher's output that says what was wrong."""
+    """Return the line of a launcher's output that says what went wrong."""
     lines = [line for line in output.splitlines() if "error: " in line] or output.splitlines()
     return lines[0].partition("error: ")[2] or lines[0] if lines else "no output"
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Lint, types, the import contract and the whole test suite, on the modern stack and, where a
-# Python 3.7 is found, on the TensorFlow 1.15 stack. With CI=true both stacks have to run.
-# --fast, first: without what trains. Further arguments go to pytest.
+# Check lint, types and the import contract, and run the whole test suite on the modern stack and, if
+# a Python 3.7 is found, on the TensorFlow 1.15 stack. With CI=true both stacks have to run.
+# --fast, as the first argument, leaves out tests that train. Others are passed on to pytest.
 set -euo pipefail
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -25,7 +25,7 @@ set_up() {
     install "$2" "$checkout/requirements/dev.txt"
 }
 
-# Horovod is compiled; what needs it is tested in CI in any case, elsewhere where that works.
+# Horovod is compiled. In CI its tests have to run, elsewhere only if it can be built.
 set_up_horovod() {
     if [ "${CI:-}" = true ] && ! { command -v cmake && command -v g++; } >/dev/null; then
         apt-get -qq update && apt-get -qq install -y cmake g++ >/dev/null
@@ -51,7 +51,7 @@ if [ -n "$legacy_python" ]; then
     export SPARSENET_LEGACY_PYTHON=$legacy/bin/python
 fi
 
-# The report is looked at in a real browser; elsewhere than in CI only where one is installed.
+# The report is tested in a real browser: outside CI only if one is installed.
 if [ "${CI:-}" = true ] && ! $is_fast && ! command -v chromedriver >/dev/null; then
     apt-get -qq update && apt-get -qq install -y chromium chromium-driver >/dev/null
 fi
@@ -63,7 +63,7 @@ echo "== lint, types, imports"
 "$modern/bin/lint-imports" | tail -n 1
 "$modern/bin/shellcheck" scripts/*.sh .ci/run
 
-# A test file stays in one process: its tests share what it has trained.
+# The tests of a file run in one process: they share what it has trained.
 failed=0
 run_tests() {
     echo "== tests: $("$1/bin/python" -c "from common.tf_stack import VERSION; import sys; \

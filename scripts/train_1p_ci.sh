@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ModelZoo's check of a checkout: one epoch on one NPU. --help for the arguments.
+# ModelZoo's check of a checkout: train one epoch on one NPU. --help lists the arguments.
 set -euo pipefail
 
 PLATFORM=${PLATFORM:-npu}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The paper's 300 epochs on one NPU, for accuracy. --help for the arguments.
+# Train the paper's 300 epochs on one NPU, for accuracy. --help lists the arguments.
 set -euo pipefail
 
 PLATFORM=${PLATFORM:-npu}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# 300 epochs on the eight NPUs of a host, one process each; RANK_SIZE=N for another number.
-# RANK_TABLE_FILE has to name the list of devices (hccl.json). 64 images a device and step, and
-# the learning rate of the paper times the number of devices. --help for the arguments.
+# Train 300 epochs on the eight NPUs of a host, one process each; RANK_SIZE=N sets another number.
+# RANK_TABLE_FILE has to name the list of devices (hccl.json). Each device gets 64 images per step;
+# the learning rate is the paper's times the number of devices. --help lists the arguments.
 set -euo pipefail
 
 PLATFORM=${PLATFORM:-npu}
@@ -9,7 +9,7 @@ export RANK_SIZE=${RANK_SIZE:-8}
 # shellcheck source=scripts/modelzoo.sh
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/modelzoo.sh"
 if [ "$PLATFORM" != npu ]; then
-    echo "error: PLATFORM is $PLATFORM; accepted: npu (several GPUs: see docs/several-devices.md: horovodrun)" >&2
+    echo "error: PLATFORM is $PLATFORM; accepted: npu (for several GPUs use horovodrun, see docs/several-devices.md)" >&2
     exit 2
 fi
 if ! [[ $RANK_SIZE =~ ^[1-9][0-9]*$ ]]; then
@@ -22,7 +22,8 @@ of_devices=(
     --learning_rate "$(python3 -c "print(0.1 * $RANK_SIZE)")"
 )
 
-# Device N's log goes where ModelZoo's harness looks, unless there is an --output_path.
+# log_of N: print the path of device N's log, where ModelZoo's harness looks unless there is an
+# --output_path.
 log_of() {
     if [ "$output" = "$checkout/test/output/$ASCEND_DEVICE_ID" ]; then
         echo "$checkout/test/output/$1/train_$1.log"
@@ -31,7 +32,8 @@ log_of() {
     fi
 }
 
-# start_rank RANK: one process, on the device of the same number; the first one is on the screen.
+# start_rank RANK: start one process, on the device of the same number; only the chief, rank 0, is
+# shown on the screen.
 start_rank() {
     local log command
     log=$(log_of "$1")
@@ -47,7 +49,7 @@ start_rank() {
     fi
 }
 
-# The first process that fails ends the others: without it they would wait for ever.
+# The first process that fails ends the others, which would wait for it forever.
 train() {
     local start rank
     start=$(date +%s)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Two epochs on one NPU, for speed: the first one, in which it compiles, is not timed.
-# --help for the arguments.
+# Train two epochs on one NPU, for speed: the first one, in which it compiles, is not timed.
+# --help lists the arguments.
 set -euo pipefail
 
 PLATFORM=${PLATFORM:-npu}

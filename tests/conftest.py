@@ -1,4 +1,4 @@
-"""Fixtures: the launcher as a person runs it, and small data in the official layouts."""
+"""Fixtures: the launcher as a user runs it, and small data in the official layouts."""
 
 import io
 import os
@@ -16,11 +16,11 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parent.parent
 SHARED_DATA = CHECKOUT.parent / "shared" / "data"
 
-# A recipe that trains in seconds, and more than one epoch of it.
+# A recipe that trains in seconds, and a schedule of more than one epoch for it.
 TINY = ["--recipe", "digits", "--depth", "7", "--subset", "320"]
 SCHEDULE = ["--max_epoch", "3", "--drop_1", "1", "--drop_2", "2"]
 
-# What TensorFlow 2 sets for itself when it is imported must not reach a TensorFlow 1.15.
+# TensorFlow 2 sets this variable when it is imported; it must not reach TensorFlow 1.15.
 CLEAN_ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "TF2_BEHAVIOR"}
 
 # The comparison reads what either stack wrote, and runs on the modern one.
@@ -28,12 +28,12 @@ collect_ignore = ["test_compare.py", "test_report.py"] if sys.version_info < (3,
 
 Result = namedtuple("Result", "code out err")
 
-# Fixtures that train: what uses them is left out by `-m "not trains"`, as what is marked.
+# Fixtures that train: like marked tests, tests with them are left out by `-m "not trains"`.
 TRAINING_FIXTURES = {"finished_run"}
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests that train by way of a fixture."""
+    """Mark the tests that train through a fixture."""
     for item in items:
         if TRAINING_FIXTURES & set(item.fixturenames):
             item.add_marker(pytest.mark.trains)
@@ -42,8 +42,8 @@ def pytest_collection_modifyitems(items):
 def run_python(*arguments, cwd=CHECKOUT, python=None, env=None, alone=False):
     """Run a command of the checkout and return its exit code and what it printed.
 
-    In this process, which has TensorFlow loaded already, unless another Python or environment is
-    asked for, or with `alone` a process of its own.
+    It runs in this process, which has TensorFlow loaded already, unless another Python or
+    environment is asked for, or a process of its own with `alone`.
     """
     if not (alone or python or env or arguments[0] == "-c"):
         return run_here(*[str(each) for each in arguments], cwd=str(cwd))
@@ -81,12 +81,15 @@ def run_here(script, *arguments, cwd):
 
 
 def launch(*arguments, **options):
-    """Run main_gpu.py."""
+    """Run main_gpu.py and return its exit code and what it printed."""
     return run_python(CHECKOUT / "main_gpu.py", *arguments, **options)
 
 
 def assert_refused(result, *words):
-    """Exit code 2, nothing on stdout, one line on stderr, and each of `words` in it."""
+    """Assert that a command was refused as a mistake.
+
+    That is exit code 2, and one line on stderr that has each of `words` in it.
+    """
     assert result.code == 2, result
     assert result.err.startswith("error: "), result
     assert result.err.count("\n") == 1, result
@@ -96,7 +99,7 @@ def assert_refused(result, *words):
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory):
-    """The directory of a run of three epochs, made by the launcher."""
+    """Return the directory of a run of three epochs, made by the launcher."""
     root = tmp_path_factory.mktemp("runs")
     result = launch(*TINY, *SCHEDULE, "--log_dir", root, "--name", "run")
     assert result.code == 0, result
@@ -104,14 +107,14 @@ def finished_run(tmp_path_factory):
 
 
 def random_set(count, classes, seed):
-    """uint8 planes [N, 3072] and labels, each class as often as can be."""
+    """Return uint8 planes [N, 3072] and labels [N], with each class equally often."""
     stream = np.random.RandomState(seed)
     planes = stream.randint(0, 256, (count, 3072)).astype(np.uint8)
     return planes, (np.arange(count) % classes)
 
 
 def write_python_layout(folder, count=20, protocol=2):
-    """A small CIFAR-10 in the python layout; returns the planes and labels of data_batch_1."""
+    """Write a small CIFAR-10 in the python layout; return planes and labels of data_batch_1."""
     folder.mkdir(parents=True, exist_ok=True)
     first = None
     for index, name in enumerate(["data_batch_{}".format(i) for i in range(1, 6)] + ["test_batch"]):
@@ -123,7 +126,7 @@ def write_python_layout(folder, count=20, protocol=2):
 
 
 def write_binary_layout(folder, count=20):
-    """The same small CIFAR-10 in the binary layout."""
+    """Write the same small CIFAR-10 in the binary layout."""
     folder.mkdir(parents=True, exist_ok=True)
     names = ["data_batch_{}.bin".format(i) for i in range(1, 6)] + ["test_batch.bin"]
     for index, name in enumerate(names):
@@ -134,7 +137,7 @@ def write_binary_layout(folder, count=20):
 
 @pytest.fixture(scope="session")
 def cifar_subset(tmp_path_factory):
-    """Folder with 2,000 + 1,000 real CIFAR-10 images in the binary layout."""
+    """Return a folder with 2,000 + 1,000 real CIFAR-10 images in the binary layout."""
     archive = SHARED_DATA / "cifar10_subset.tar.gz"
     if not archive.exists():
         pytest.skip("the CIFAR-10 subset is not here: {}".format(archive.name))

@@ -20,18 +20,18 @@ def test_a_run_is_evaluated_as_it_was_trained(finished_run, tmp_path):
     kept = np.load(str(out))
     labels = cifar_data.load("digits", None).test.labels
     assert np.array_equal(kept["labels"], labels)
-    wrong = kept["logits"].argmax(axis=1) != labels
+    incorrect = kept["logits"].argmax(axis=1) != labels
     lines = {line.split()[0]: line.split() for line in result.out.splitlines() if line}
-    assert lines["all"][1:3] == ["360", "{:.2%}".format(wrong.mean())]
+    assert lines["all"][1:3] == ["360", "{:.2%}".format(incorrect.mean())]
     for label in range(10):
         members = labels == label
         assert lines[str(label)][1:3] == [
-            str(members.sum()), "{:.2%}".format(wrong[members].mean()),
+            str(members.sum()), "{:.2%}".format(incorrect[members].mean()),
         ]  # fmt: skip
     assert "images/s" in result.out
     # The run's own test set is the first 320 images: the same mistakes.
     recorded = read_rows(find_table(str(finished_run)))[-1]["test_error"]
-    assert wrong[:320].mean() == pytest.approx(recorded, abs=1e-6)
+    assert incorrect[:320].mean() == pytest.approx(recorded, abs=1e-6)
 
 
 def test_a_bare_checkpoint_needs_to_be_described(finished_run, tmp_path):

@@ -248,8 +248,8 @@ def test_original_checkpoints_give_the_original_logits(tmp_path, recipe, depth, 
     kept = np.load(str(tmp_path / "logits.npz"))
     assert relative_difference(kept["logits"], expected) <= 1e-5
     assert np.array_equal(kept["labels"], data.test.labels)
-    wrong = (expected.argmax(axis=1) != data.test.labels).mean()
-    assert "{:.2%}".format(wrong) in result.out
+    incorrect = (expected.argmax(axis=1) != data.test.labels).mean()
+    assert "{:.2%}".format(incorrect) in result.out
 
 
 @pytest.mark.trains

@@ -114,8 +114,8 @@ def test_connections_say_what_they_show(tmp_path, ways):
     texts = written(out)
     assert "densenet, a block of 5 layers" in texts
     assert "liu-zeng-basic-scripts, a block of 5 layers" in texts
-    assert "15 connections, longest path 1" in texts
-    assert "handed on (not counted as connections)" in texts
+    assert "15 skip connections, longest path 1" in texts
+    assert "passed on (not counted as skip connections)" in texts
     assert all(text.isdigit() for text in texts if re.fullmatch(r"[\d.]+", text))
     assert run_python(PLOT, "connections", *recipes, *ways, "-o", out).code == 0
     assert "densenet-40-12, block 1: 12 layers" in written(out)

@@ -125,13 +125,13 @@ def test_normalisation_is_part_of_the_graph():
 def test_loss_and_error_are_per_image():
     built = Built(small(), normalization={"mean": [128.0] * 3, "std": [64.0] * 3})
     images, labels = batch()
-    logits, losses, wrong, cost = built.run(
+    logits, losses, incorrect, cost = built.run(
         [LOGITS + ":0", CROSS_ENTROPY + ":0", INCORRECT + ":0", built.cost], images, labels
     )
     logits = logits.astype(np.float64)
     log_sum = np.log(np.exp(logits).sum(axis=1))
     assert np.allclose(losses, log_sum - logits[np.arange(4), labels], rtol=1e-5)
-    assert np.array_equal(wrong, logits.argmax(axis=1) != labels)
+    assert np.array_equal(incorrect, logits.argmax(axis=1) != labels)
     assert cost == pytest.approx(losses.mean(), rel=1e-6)
 
 

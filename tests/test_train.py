@@ -163,9 +163,9 @@ def test_reported_test_error_is_that_of_the_checkpoint(finished_run):
             output_names=[CROSS_ENTROPY, INCORRECT],
         )
     )
-    losses, wrong = predict(*data.test)
+    losses, incorrect = predict(*data.test)
     last = rows_of(finished_run)[-1]
-    assert wrong.mean(dtype=np.float64) == pytest.approx(last["test_error"], abs=1e-9)
+    assert incorrect.mean(dtype=np.float64) == pytest.approx(last["test_error"], abs=1e-9)
     assert losses.mean(dtype=np.float64) == pytest.approx(last["test_loss"], rel=1e-5)
 
 

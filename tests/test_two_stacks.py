@@ -83,10 +83,10 @@ def test_a_checkpoint_gives_the_same_logits_and_error_on_both(runs, writer, tmp_
     # Images whose two largest logits rounding may put in another order.
     ranked = np.sort(logits[0], axis=1)
     close = int((ranked[:, -1] - ranked[:, -2] < 1e-4 * np.abs(ranked).max()).sum())
-    wrong = [int((each.argmax(axis=1) != labels).sum()) for each in logits]
-    assert abs(wrong[0] - wrong[1]) <= close
+    incorrect = [int((each.argmax(axis=1) != labels).sum()) for each in logits]
+    assert abs(incorrect[0] - incorrect[1]) <= close
     last = read_rows(find_table(str(runs[writer])))[-1]
-    assert abs(wrong[0] - round(last["test_error"] * len(labels))) <= close
+    assert abs(incorrect[0] - round(last["test_error"] * len(labels))) <= close
 
 
 def test_both_start_from_the_same_weights(runs):
@@ -134,7 +134,7 @@ def test_either_continues_what_the_other_began(runs, tmp_path):
 
 
 def test_the_comparison_finds_them_the_same(runs):
-    """Graph, first weights, layer outputs and gradients from equal weights, records."""
+    """Graph, first weights, activations and gradients from equal weights, records."""
     for name, python in (("modern", {}), ("legacy", {"python": LEGACY_PYTHON})):
         result = run_python(
             CHECKOUT / "scripts" / "activations.py", runs[name] / "model-0", "--gradients",

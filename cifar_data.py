@@ -8,7 +8,7 @@ Run as a command, this file measures how many images per second it delivers:
     python cifar_data.py --dataset_dir DIR
 """
 
-import common.supported_python  # noqa: F401, I001  (first: it refuses a Python that can't go on)
+import common.supported_python  # noqa: F401, I001  (first: it refuses an unsupported Python)
 import copy
 import hashlib
 import io

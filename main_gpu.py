@@ -4,7 +4,7 @@ python ./main_gpu.py --dataset c10 --dataset_dir DIR --fetch sparse --depth 100 
     --batch_size 64 --drop_1 150 --drop_2 225 --max_epoch 300
 """
 
-import common.supported_python  # noqa: F401, I001  (first: it refuses a Python that can't go on)
+import common.supported_python  # noqa: F401, I001  (first: it refuses an unsupported Python)
 import sys
 
 from sparsenet.errors import exit_code_of

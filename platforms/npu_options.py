@@ -222,7 +222,7 @@ NEW_RUN: Start = (ALWAYS, BY_PRECISION)
 
 
 def recorded(directory: str) -> Start:
-    """Return what was asked of the NPU when a run was begun; UserError if run.json lacks it."""
+    """Return what was asked of the NPU when a run was started; UserError if run.json is damaged."""
     record = read_record(directory)
     try:
         options = dict(record.get("npu", ALWAYS))

@@ -5,4 +5,4 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import common.supported_python  # noqa: E402, F401  (refuses a Python that can't go on)
+import common.supported_python  # noqa: E402, F401  (refuses an unsupported Python)

@@ -60,15 +60,16 @@ echo "== lint, types, imports"
 "$modern/bin/ruff" format --check --quiet .
 "$modern/bin/ruff" check --quiet .
 "$modern/bin/mypy"
-"$modern/bin/lint-imports" | tail -n 1
+imports=$("$modern/bin/lint-imports") || { echo "$imports"; exit 1; }
 "$modern/bin/shellcheck" scripts/*.sh .ci/run
 
-# The tests of a file run in one process: they share what it has trained.
+# As many tests at a time as there are cores. Neighbours run in one process: they share what they
+# have trained.
 failed=0
 run_tests() {
     echo "== tests: $("$1/bin/python" -c "from common.tf_stack import VERSION; import sys; \
 print('Python %d.%d' % sys.version_info[:2], 'with TensorFlow', VERSION)")"
-    "$1/bin/python" -m pytest --numprocesses auto --dist loadfile "${@:2}" || failed=1
+    "$1/bin/python" -m pytest --numprocesses auto --dist worksteal "${@:2}" || failed=1
 }
 
 run_tests "$modern" "$@"

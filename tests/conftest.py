@@ -33,10 +33,11 @@ TRAINING_FIXTURES = {"finished_run"}
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests that train through a fixture."""
+    """Mark the tests that train by way of a fixture; start with those that take minutes."""
     for item in items:
         if TRAINING_FIXTURES & set(item.fixturenames):
             item.add_marker(pytest.mark.trains)
+    items.sort(key=lambda item: item.get_closest_marker("takes_minutes") is None)
 
 
 def run_python(*arguments, cwd=CHECKOUT, python=None, env=None, alone=False):

@@ -26,6 +26,7 @@ def bash(*arguments, cwd=CHECKOUT, **env):
 
 @modern_only
 @pytest.mark.trains
+@pytest.mark.takes_minutes
 def test_quickstart_twice_from_another_directory(tmp_path):
     """The whole of it: digits test error of at most 2.0 %; the environment is used again."""
     script = CHECKOUT / "scripts" / "quickstart.sh"

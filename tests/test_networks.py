@@ -25,11 +25,17 @@ ALWAYS_WHOLE = ("sparsenet-100-24", "sparsenet-bc-100-24")
 WHOLE = os.environ.get("SPARSENET_WHOLE_GRAPHS") == "1"
 
 
-@pytest.mark.parametrize("name", RECIPES)
+def is_large(name):
+    return len(operations(RECIPES[name].config)) > MANY_OPERATIONS
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * is_large(name)) for name in RECIPES],
+)
 def test_the_graph_of_each_recipe_has_the_variables_of_the_arithmetic(name):
     config = RECIPES[name].config
-    is_large = len(operations(config)) > MANY_OPERATIONS and name not in ALWAYS_WHOLE
-    if is_large and not WHOLE:
+    if is_large(name) and name not in ALWAYS_WHOLE and not WHOLE:
         config = dataclasses.replace(config, layers=(2,) * len(config.layers))
     shapes, trainable = graph_shapes(config)
     assert shapes == dict(variable_shapes(config))
@@ -302,6 +308,7 @@ def liu_zeng_scripts(x, weights, config):
     return plain.classify(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["basic", "bc", "abc"])
 def test_liu_zeng_scripts(kind):
     config = RECIPES["liu-zeng-{}-v1-scripts".format(kind)].config

@@ -5,6 +5,7 @@ NPU session, so it has to come after all that needs a session of its own; and `i
 would rebind `tf`, `os` and more.
 """
 
+import dataclasses
 import importlib
 import os
 import re
@@ -38,7 +39,7 @@ def platform(npu: NpuSettings) -> Platform:
         npu_session_config(options),
         wrap_optimizer=lambda optimizer: wrap(optimizer, npu.loss_scale, world_size, bridge),
         precision=str(options["precision_mode"]),
-        options=dict(options, loss_scale=npu.loss_scale and npu.loss_scale._asdict()),
+        options=dict(options, loss_scale=npu.loss_scale and dataclasses.asdict(npu.loss_scale)),
         workers=npu_workers(rank, world_size, bridge),
         folders=npu.folders,
     )

@@ -13,6 +13,7 @@ import re
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from run_directory.record import read_record
+from sparsenet import json_records
 from sparsenet.errors import UserError
 
 Value = Union[bool, int, str]
@@ -102,7 +103,8 @@ OPTIONS: Dict[str, Option] = {
 ALWAYS: Dict[str, Value] = {"use_off_line": True, "mix_compile_mode": False}
 
 
-class LossScale(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class LossScale:
     """A loss scale: `fixed` at `value`, or `dynamic` starting from it."""
 
     kind: str
@@ -231,9 +233,9 @@ def recorded(directory: str) -> Start:
             is_own = {"b": bool, "i": int, "s": str}[OPTIONS[key].field]
             if type(value) is not is_own:
                 raise ValueError("`{}` is {!r}".format(key, value))
-        return options, scale and LossScale(str(scale["kind"]), float(scale["value"]))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError("{}/run.json is not complete: npu: {}".format(directory, error))
+    return options, None if scale is None else json_records.read(LossScale, scale)
 
 
 def npu_settings(args, start: Start, root: str) -> NpuSettings:

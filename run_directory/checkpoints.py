@@ -123,22 +123,22 @@ def network_weights(prefix: str, config: SparseNetConfig) -> Dict[str, np.ndarra
     """
     found = read_arrays(prefix)
     wanted = variable_shapes(config)
-    weights, wrong = {}, []
+    weights, misfits = {}, []
     for name, shape in wanted.items():
         value = found.get(name, found.get(original_name(name)))
         if value is not None and value.shape == shape:
             weights[name] = value
         else:
             there = "absent" if value is None else list(value.shape)
-            wrong.append("{} is {}, wanted {}".format(name, there, list(shape)))
+            misfits.append("{} is {}, wanted {}".format(name, there, list(shape)))
     for name in sorted(map(project_name, found)):
         # Variables elsewhere are the other code's own; a surplus layer means another network.
         if name not in wanted and NETWORK_SCOPES.match(name) and not SLOTS.search(name):
-            wrong.append("{} is there, wanted absent".format(name))
-    if wrong:
+            misfits.append("{} is there, wanted absent".format(name))
+    if misfits:
         raise UserError(
             "checkpoint {} does not fit the network, {} of {} variables differ: {}".format(
-                prefix, len(wrong), len(wanted), "; ".join(wrong)
+                prefix, len(misfits), len(wanted), "; ".join(misfits)
             )
         )
     return weights

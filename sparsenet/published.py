@@ -371,7 +371,7 @@ def network_name(recipe: Recipe, config: SparseNetConfig) -> str:
     if recipe.depth_rule is None:
         return recipe.name + "-modified"
     parts: List[object]
-    if not recipe.depth_rule.exact:  # a depth that was rounded away can't be told any more
+    if not recipe.depth_rule.exact:  # a depth that was rounded away can't be recovered
         parts = [recipe.name, "x".join(map(str, config.layers))]
     elif len(set(config.layers)) == 1:
         parts = [_family(config), _depth(config)]

@@ -68,7 +68,7 @@ def test_sparse_fetch_of_the_paper():
     sparse = config()
     assert fetch(sparse, 1) == (0,)
     assert fetch(sparse, 8) == (7, 6, 4, 0)
-    # What a block of 32 layers hands on; its input is not among it.
+    # What a block of 32 layers passes on; its input is not among it.
     assert fetch(sparse, 33) == (32, 31, 29, 25, 17, 1)
 
 

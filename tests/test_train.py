@@ -327,7 +327,7 @@ def test_closed_and_failing_outputs(tmp_path):
 
 
 def assert_refused_after_notes(result, *words):
-    """As assert_refused, where the data were found, and told of, before."""
+    """As assert_refused, where the data were found, and reported, before."""
     assert_refused(result._replace(out=""), *words)
 
 

@@ -43,7 +43,7 @@ ERRORS = Column("published errors (%)", lambda row: row.errors, "<")
 
 
 class Table(NamedTuple):
-    """Hold the columns of a table beside the network's name, and what they mean."""
+    """A table of the ledger: its columns beside the name of the network, and what they mean."""
 
     title: str
     columns: Sequence[Column]

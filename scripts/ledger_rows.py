@@ -19,7 +19,7 @@ MATCH, DIFFERS, NOTHING = "match", "differs", ""
 
 
 class Row(NamedTuple):
-    """Hold what was published of a network, what the network here has, and the verdict."""
+    """A row: what was published of a network, what the network here has, and the verdict."""
 
     name: str
     source: str

@@ -38,7 +38,7 @@ DEFAULT_RECIPE = "sparsenet-100-24"
 
 
 class PrintedError(NamedTuple):
-    """Hold an error rate as printed.
+    """An error rate, as printed.
 
     data:    the test set; `+`: trained with augmentation
     percent: of its images
@@ -59,7 +59,7 @@ class PrintedError(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """Hold what was published of a network, see the module's columns; empty or 0: nothing."""
+    """What was published of a network, see the module's columns; empty or 0: nothing."""
 
     network_source: str
     parameters: str = ""
@@ -74,7 +74,7 @@ class Published:
 
 
 class Network(NamedTuple):
-    """Hold a row: how the network is made, None where it is only quoted, and its figures."""
+    """A row: how the network is made, None where it is only quoted, and its figures."""
 
     recipe: Optional[Recipe]
     published: Published

@@ -48,9 +48,13 @@ if ! $is_fast && [ -z "$legacy_python" ] && [ "${CI:-}" = true ]; then
     echo "error: no Python 3.7 found on the PATH or under pyenv, and CI runs both stacks" >&2
     exit 1
 fi
+if [ -n "$legacy_python" ]; then
+    set_up "$legacy_python" "$legacy" & # pip uses one core
+    legacy_set_up=$!
+fi
 set_up "$modern_python" "$modern"
 if [ -n "$legacy_python" ]; then
-    set_up "$legacy_python" "$legacy"
+    wait "$legacy_set_up"
     set_up_horovod
     export SPARSENET_LEGACY_PYTHON=$legacy/bin/python
 fi

@@ -26,6 +26,10 @@ CLEAN_ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "TF2_BEHAVIOR"}
 # The comparison reads what either stack wrote, and runs on the modern one.
 collect_ignore = ["test_compare.py", "test_report.py"] if sys.version_info < (3, 10) else []
 
+# Ascend's stack is TensorFlow 1.15: where scripts/test.sh has found both, what trains with it or
+# with ModelZoo's scripts, a process of its own each time, is tested on that one alone.
+ASCEND_IS_TESTED_ELSEWHERE = "SPARSENET_LEGACY_PYTHON" in os.environ and sys.version_info >= (3, 10)
+
 Result = namedtuple("Result", "code out err")
 
 # Fixtures that train: like marked tests, tests with them are left out by `-m "not trains"`.

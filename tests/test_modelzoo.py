@@ -11,9 +11,14 @@ import sys
 import time
 
 import pytest
-from conftest import CHECKOUT, CLEAN_ENVIRONMENT, Result
+from conftest import ASCEND_IS_TESTED_ELSEWHERE, CHECKOUT, CLEAN_ENVIRONMENT, Result
 
-pytestmark = pytest.mark.trains
+pytestmark = [
+    pytest.mark.trains,
+    pytest.mark.skipif(
+        ASCEND_IS_TESTED_ELSEWHERE, reason="tested on the TensorFlow 1.15 stack, which is here too"
+    ),
+]
 
 SHORT = ["--recipe", "digits", "--depth", "7", "--subset", "320"]
 NETWORK = "SparseNet_ID1616_for_TensorFlow"

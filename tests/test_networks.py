@@ -454,7 +454,7 @@ def test_a_tiny_member_of_each_family_learns(family):
     name, changes = FAMILIES[family]
     recipe = RECIPES[name]
     growth = (4, 8, 16) if recipe.config.is_residual else (6, 6, 6)
-    config = dataclasses.replace(recipe.config, layers=(3, 3, 3), growth_rate=growth, **changes)
+    config = dataclasses.replace(recipe.config, layers=(3, 1, 1), growth_rate=growth, **changes)
     images, labels = batch(16)
     normalization = {"mean": [128.0] * 3, "std": [64.0] * 3}
     built = Built(config, 16, is_training=True, normalization=normalization)

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from conftest import CHECKOUT, SCHEDULE, TINY, assert_refused, launch, write_binary_layout
 
+from platforms import gpu
 from platforms.platform import Platform
 from run_directory.table import COLUMNS, find_table, read_rows
 from sparsenet import initial_weights
@@ -497,9 +498,25 @@ def test_a_run_says_why_it_is_not_on_a_gpu(tmp_path):
     assert result.code == 0, result
     (line,) = [line for line in result.out.splitlines() if "on the CPU: " in line]
     assert "lib" in line and ".so" in line and len(line) <= 80
-    hidden = launch(*flags, env={"PATH": path, "CUDA_VISIBLE_DEVICES": "-1"})
-    assert "on the CPU: CUDA_VISIBLE_DEVICES hides the GPUs" in hidden.out
-    assert "on the CPU: " not in launch(*flags).out
+
+
+def test_why_it_is_not_a_gpu(monkeypatch):
+    monkeypatch.setattr(gpu, "has_nvidia_driver", lambda: False)
+    assert gpu.why_not_a_gpu() is None
+    monkeypatch.setattr(gpu, "has_nvidia_driver", lambda: True)
+    for log, reason in [
+        ("", "on the CPU: TensorFlow sees no GPU"),
+        ("W dso_loader.cc:55] Could not load dynamic library 'libcudart.so.10.0'; dlerror: x\n",
+         "on the CPU: TensorFlow can't load libcudart.so.10.0"),
+        ("Could not load dynamic library 'libcudart.so.10.0'; dlerror: x\n"
+         "Could not load dynamic library 'libcublas.so.10.0'; dlerror: y\n"
+         "Could not load dynamic library 'libcudnn.so.7'; dlerror: z\n",
+         "on the CPU: TensorFlow can't load libcudart.so.10.0 and 2 more"),
+    ]:  # fmt: skip
+        monkeypatch.setattr(gpu, "errors_of", lambda command, environment, log=log: log)
+        assert gpu.why_not_a_gpu() == reason
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert gpu.why_not_a_gpu() == "on the CPU: CUDA_VISIBLE_DEVICES hides the GPUs"
 
 
 def test_a_progress_bar_on_a_terminal(tmp_path):

@@ -59,7 +59,7 @@ def runs(tmp_path_factory):
     """The same two epochs on both stacks: directory by stack."""
     root = tmp_path_factory.mktemp("stacks")
     pythons = {"modern": None, "legacy": LEGACY_PYTHON}
-    flags = ["--recipe", "digits", "--depth", "10", "--max_epoch", "2", "--drop_1", "1"]
+    flags = ["--recipe", "digits", "--depth", "7", "--max_epoch", "2", "--drop_1", "1"]
     for name, python in pythons.items():
         options = {"python": python} if python else {}
         result = launch(*flags, "--log_dir", root, "--name", name, **options)

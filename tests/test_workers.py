@@ -129,7 +129,8 @@ def test_all_workers_end_alike_and_a_stopped_job_goes_on(tmp_path):
     env = {"SPARSENET_TEST_FOLDER": str(tmp_path)}
     whole = run(script, *flags, "--max_epoch", "2", "--name", "whole", **env)
     assert whole.code == 0, whole.out
-    assert whole.out.count("run directory") == 1
+    # The chief alone says what the run is, and how it ended.
+    assert whole.out.count("precision") == whole.out.count("last checkpoint") == 1
     ends = [np.load(str(tmp_path / "worker-{}.npz".format(rank))) for rank in (0, 1)]
     assert ends[0].files == ends[1].files and "bn_last/mean/EMA" in ends[0].files
     for name in ends[0].files:

@@ -181,7 +181,7 @@ def pair_replaced(matching: Matching) -> None:
             if other is None or len(other.inputs) != len(reader.inputs):
                 continue
             for (x, _), (y, _) in zip(reader.inputs, other.inputs):
-                is_free = matching.a_of(y) is None and "Const" not in (x.type, y.type)
+                is_free = matching.are_free(x, y) and "Const" not in (x.type, y.type)
                 if x is node and is_free and have_paired_inputs(matching, x, y):
                     matching.pair(x, y)
                     break

@@ -34,7 +34,9 @@ def platform(settings: Settings) -> Platform:
     workers = horovod_workers(present > 0) if started_by_horovod() else Workers()
     config = session_config()
     if not present:
-        return Platform("cpu", [describe_cpu()], config, workers=workers, remark=why_not_a_gpu())
+        # Asking takes seconds where there is a driver: only the worker that says it asks.
+        remark = why_not_a_gpu() if workers.is_chief else None
+        return Platform("cpu", [describe_cpu()], config, workers=workers, remark=remark)
     # Same seed, same result; and full float32, since runs can only be compared in one precision.
     os.environ.setdefault("TF_CUDNN_DETERMINISTIC", "1")
     if hasattr(tf.config.experimental, "enable_tensor_float_32_execution"):

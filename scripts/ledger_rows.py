@@ -122,7 +122,7 @@ def verdict_on_flops(published: Published, operations: int) -> str:
 
 
 def rounds_to(count: int, printed: str, unit: int) -> bool:
-    """Tell whether a count, in millions or thousands of millions, rounds to what was printed."""
+    """Return whether a count, in millions or thousands of millions, rounds to what was printed."""
     digits = printed[:-1]
     decimals = len(digits.partition(".")[2])
     return "{:.{}f}".format(count / unit, decimals) == digits

@@ -85,8 +85,8 @@ class Recipe:
     def learning_rate_at(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 1; it drops after a milestone."""
         rate = self.learning_rate
-        for drop, divisor in self.lr_milestones:
-            if epoch > drop:
+        for milestone, divisor in self.lr_milestones:
+            if epoch > milestone:
                 rate = self.learning_rate / divisor
         return rate
 
@@ -94,8 +94,8 @@ class Recipe:
 def check(recipe: Recipe) -> None:
     """Raise UserError for a schedule or a data set that no run can have."""
     infinite = float("inf")
-    lr_milestones = [epoch for epoch, _ in recipe.lr_milestones]
-    in_order = all(a < b for a, b in zip([0] + lr_milestones, lr_milestones))
+    milestones = [epoch for epoch, _ in recipe.lr_milestones]
+    in_order = all(a < b for a, b in zip([0] + milestones, milestones))
     for field, is_accepted, accepted in [
         ("dataset", recipe.dataset in CLASSES, ", ".join(CLASSES)),
         ("normalize", recipe.normalize in NORMALIZATIONS, ", ".join(NORMALIZATIONS)),
@@ -107,12 +107,8 @@ def check(recipe: Recipe) -> None:
         ("pad_value", recipe.pad_value in ("black", "mean"), "black, mean"),
     ]:
         require(is_accepted, field, getattr(recipe, field), accepted)
-    require(
-        in_order,
-        "lr_milestones",
-        lr_milestones,
-        "epochs of at least 1, each later than the one before",
-    )
+    later = "epochs of at least 1, each later than the one before"
+    require(in_order, "lr_milestones", milestones, later)
     divisors = [divisor for _, divisor in recipe.lr_milestones]
     require(all(d > 0 for d in divisors), "lr_milestones", divisors, "divisors above 0")
     is_large = recipe.config.stem == "imagenet"

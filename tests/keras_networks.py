@@ -11,7 +11,7 @@ import sys
 from sparsenet.config import SparseNetConfig
 from sparsenet.published import RECIPES
 
-SMALL = SparseNetConfig(layers=(3, 2, 2), growth_rate=(4, 4, 4))
+SMALL = SparseNetConfig(layers=(4, 2, 2), growth_rate=(4, 4, 4))
 
 
 def small(name, layers, **changes):
@@ -27,10 +27,10 @@ NETWORKS = {
     "sum": dataclasses.replace(SMALL, combine="sum"),
     "residual_basic": small("resnet-110", (2, 2, 2)),
     "residual_bottleneck": small("resnet-164", (2, 2, 2)),
-    "liu_zeng": small("liu-zeng-abc-v1", (3, 4, 5), nearest=2, farthest=2),
-    "liu_zeng_scripts": small("liu-zeng-abc-v1-scripts", (6, 7, 8), nearest=2, farthest=2),
-    "squeeze": small("liu-zeng-se-v1", (3, 3, 3)),
-    "official": small("official", (3, 3, 3)),
+    "liu_zeng": small("liu-zeng-abc-v1", (4, 2, 2), nearest=1, farthest=1),
+    "liu_zeng_scripts": small("liu-zeng-abc-v1-scripts", (4, 3, 3), nearest=1, farthest=1),
+    "squeeze": small("liu-zeng-se-v1", (2, 2, 2)),
+    "official": small("official", (2, 2, 2)),
     "map3x3": small("sparsenet-121-32", (2, 1, 1, 1)),
     "gap": small("keras-121", (1, 2, 1, 1)),
 }

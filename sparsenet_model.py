@@ -25,12 +25,17 @@ from tensorpack.tfutils.tower import get_current_tower_context
 
 from sparsenet.config import SparseNetConfig
 from sparsenet.fetch import Slice
-from sparsenet.plan import IMAGE_CHANNELS, Block, Layer, blocks, projects, se_width
+from sparsenet.plan import (
+    BN_MOMENTUM,
+    IMAGE_CHANNELS,
+    Block,
+    Layer,
+    blocks,
+    bn_epsilon,
+    projects,
+    se_width,
+)
 
-BN_MOMENTUM = 0.9
-# TensorFlow 1 raises a fused batch norm's epsilon to this, TensorFlow 2 does not. Raised here, it
-# is the same on both, and that of the original code on TensorFlow 1.
-LEAST_BN_EPSILON = 1.001e-5
 MOMENTUM = 0.9
 
 WEIGHT_DECAY_SCOPES = {"kernels": ".*/W", "all": ".*"}  # -> pattern of the variables' names
@@ -266,7 +271,7 @@ def head(x: tf.Tensor, config: SparseNetConfig) -> tf.Tensor:
 def network(x: tf.Tensor, config: SparseNetConfig, dropout: Dropout) -> tf.Tensor:
     """Return the logits of normalised images: [N, S, S, 3] -> [N, classes]."""
     with argscope(Conv2D, use_bias=config.bias), argscope(
-        BatchNorm, momentum=BN_MOMENTUM, epsilon=max(config.bn_epsilon, LEAST_BN_EPSILON)
+        BatchNorm, momentum=BN_MOMENTUM, epsilon=bn_epsilon(config)
     ):
         x = stem(x, config)
         for index, plan in enumerate(blocks(config), start=1):

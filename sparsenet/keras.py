@@ -13,11 +13,19 @@ from keras import layers, ops
 from sparsenet.config import UNITS, SparseNetConfig
 from sparsenet.errors import require
 from sparsenet.fetch import Slice
-from sparsenet.plan import IMAGE_CHANNELS, Block, Layer, blocks, projects, se_width, variable_shapes
+from sparsenet.plan import (
+    BN_MOMENTUM,
+    IMAGE_CHANNELS,
+    MAP_SIDE,
+    Block,
+    Layer,
+    blocks,
+    bn_epsilon,
+    projects,
+    se_width,
+)
 from sparsenet.recipes import Recipe
 
-BN_MOMENTUM = 0.9
-LEAST_BN_EPSILON = 1.001e-5  # TensorFlow 1 raises a batch norm's epsilon to this
 POOLINGS = (None, "avg", "max")
 
 # Last part of a variable's name in a checkpoint -> attribute of the Keras layer that holds it.
@@ -30,12 +38,14 @@ ATTRIBUTES = {
     "variance/EMA": "moving_variance",
 }
 
+Shape = Tuple[Optional[int], ...]  # of one image; None for a side that may vary
+
 
 def build(
     network: Union[Recipe, SparseNetConfig],
     *,
     include_top: bool = True,
-    input_shape: Optional[Tuple[Optional[int], ...]] = None,
+    input_shape: Optional[Shape] = None,
     pooling: Optional[str] = None,
     classifier_activation: Optional[str] = "softmax",
     name: Optional[str] = None,
@@ -51,8 +61,8 @@ def build(
     """
     config = network.config if isinstance(network, Recipe) else network
     require(pooling in POOLINGS, "pooling", pooling, "avg, max, None")
-    builder = _Builder(config)
-    images = keras.Input(builder.input_shape(input_shape), name="images")
+    builder = _Builder(config, input_shape)
+    images = keras.Input(builder.input_shape, name="images")
     x = builder.head(builder.features(images), include_top, pooling, classifier_activation)
     return keras.Model(images, x, name=name or "sparsenet")
 
@@ -72,29 +82,25 @@ def set_variables(model: keras.Model, arrays: Dict[str, np.ndarray]) -> None:
 def get_variables(model: keras.Model) -> Dict[str, np.ndarray]:
     """Return the weights of a model by their names in a checkpoint, as float32 arrays."""
     return {
-        name: keras.ops.convert_to_numpy(variable.value).astype(np.float32)
+        name: ops.convert_to_numpy(variable.value).astype(np.float32)
         for name, variable in variables(model).items()
     }
 
 
 def variables(model: keras.Model) -> Dict[str, Any]:
     """Return the variables of a model by their names in a checkpoint, in the order of the graph."""
-    scopes = {layer_name(scope): scope for scope in _scopes_of(model)}
     found = {}
     for layer in model.layers:
-        if not layer.weights:
-            continue
         for suffix, attribute in ATTRIBUTES.items():
             variable = getattr(layer, attribute, None)
             if variable is not None:
-                found[scopes[layer.name] + "/" + suffix] = variable
+                found[_scope(layer.name) + "/" + suffix] = variable
     return found
 
 
-def _scopes_of(model: keras.Model) -> List[str]:
-    """Return the scope of each layer that holds weights: only `bn_last` has an underscore."""
-    names = [layer.name for layer in model.layers if layer.weights]
-    return [name if name == "bn_last" else name.replace("_", "/") for name in names]
+def _scope(name: str) -> str:
+    """Return the variable scope of a layer with weights: of these only `bn_last` has a `_`."""
+    return name if name == "bn_last" else name.replace("_", "/")
 
 
 def layer_name(scope: str) -> str:
@@ -105,27 +111,28 @@ def layer_name(scope: str) -> str:
 class _Builder:
     """Layers of one network, wired as sparsenet_model.py wires the TensorFlow graph."""
 
-    def __init__(self, config: SparseNetConfig):
+    def __init__(self, config: SparseNetConfig, input_shape: Optional[Shape]):
         self.config = config
         self.is_channels_first = keras.config.image_data_format() == "channels_first"
         self.axis = 1 if self.is_channels_first else 3
-        self.sides = (2, 3) if self.is_channels_first else (1, 2)
+        self.input_shape = self._checked(input_shape)
 
-    def input_shape(self, shape: Optional[Sequence[Optional[int]]]) -> Tuple[Optional[int], ...]:
-        """Return the shape of an image, checked against what the strides need."""
-        config = self.config
+    def _checked(self, shape: Optional[Shape]) -> Shape:
+        """Return the shape of an image, by default the data's; UserError if it is too small."""
+        channel = self.axis - 1
         if shape is None:
-            side = config.image_size
-            shape = (side, side, IMAGE_CHANNELS)
-            if self.is_channels_first:
-                shape = (IMAGE_CHANNELS, side, side)
-        strides = 2 ** (len(config.layers) - 1)
-        least = (4 if config.stem == "imagenet" else 1) * strides
-        is_image = len(shape) == 3 and shape[self.axis - 1] == IMAGE_CHANNELS
+            sides: List[Optional[int]] = [self.config.image_size] * 2
+            shape = tuple(sides[:channel] + [IMAGE_CHANNELS] + sides[channel:])
+        least = 2 ** (len(self.config.layers) - 1)
+        if self.config.stem == "imagenet":
+            least *= 4
+        is_image = len(shape) == 3 and shape[channel] == IMAGE_CHANNELS
+        is_large = all(
+            side is None or side >= least for i, side in enumerate(shape) if i != channel
+        )
         place = "(3, H, W)" if self.is_channels_first else "(H, W, 3)"
         accepted = "{} with sides of at least {}".format(place, least)
-        sides = [s for i, s in enumerate(shape) if i != self.axis - 1 and s is not None]
-        require(is_image and all(s >= least for s in sides), "input_shape", shape, accepted)
+        require(is_image and is_large, "input_shape", shape, accepted)
         return tuple(shape)
 
     # Single layers, each under the name of its scope
@@ -144,7 +151,7 @@ class _Builder:
         return layers.BatchNormalization(
             axis=self.axis,
             momentum=BN_MOMENTUM,
-            epsilon=max(self.config.bn_epsilon, LEAST_BN_EPSILON),
+            epsilon=bn_epsilon(self.config),
             name=layer_name(scope),
         )(x)
 
@@ -183,31 +190,29 @@ class _Builder:
 
     def block(self, x, plan: Block):
         """Return a block's output."""
-        outputs: List[Any] = []
+        aggregation = _Aggregation(plan.scope, self.config.combine, self.axis)
         for index, layer in enumerate(plan.layers):
-            read = x if index == 0 else self.aggregate(layer.scope + "/read", outputs, layer.reads)
+            read = x if index == 0 else aggregation.read(layer.scope + "/read", layer.reads)
             active = self.bn(layer.scope + "/bn1", read)
             if self.config.unit != "bottleneck" or self.config.bottleneck_relu:
                 active = self.relu(layer.scope + "/bn1/relu", active)
             if index == 0:
-                outputs.append(self.shortcut(x, active, plan) if plan.shortcut else x)
-            outputs.append(self.attention(layer, self.unit(active, layer)))
-        return self.aggregate(plan.scope + "/output", outputs, plan.block_output)
+                aggregation.append(self.shortcut(x, active, plan) if plan.shortcut else x)
+            aggregation.append(self.attention(layer, self.unit(active, layer)))
+        return aggregation.read(plan.scope + "/output", plan.block_output)
 
     def unit(self, x, layer: Layer):
         """Return a layer's output, from its pre-activation."""
-        strides = layer.stride
+        stride_left = layer.stride  # the first 3x3 convolution takes it
         for number, convolution in enumerate(UNITS[self.config.unit], start=1):
             scope = "{}/conv{}".format(layer.scope, number)
             if number > 1:
                 x = self.bn_relu("{}/bn{}".format(layer.scope, number), x)
-            is_strided = convolution.kernel == 3
-            x = self.conv(
-                scope, x, convolution.width * layer.growth, convolution.kernel,
-                strides=strides if is_strided else 1,
-            )  # fmt: skip
-            strides = 1 if is_strided else strides
-            x = self.dropout(scope, x)
+            strides = 1
+            if convolution.kernel == 3:
+                strides, stride_left = stride_left, 1
+            width = convolution.width * layer.growth
+            x = self.dropout(scope, self.conv(scope, x, width, convolution.kernel, strides))
         return x
 
     def shortcut(self, x, active, plan: Block):
@@ -223,21 +228,6 @@ class _Builder:
         padding = [(0, 0)] * 4
         padding[self.axis] = (0, missing)
         return ops.pad(x, padding)
-
-    def aggregate(self, scope: str, outputs: List[Any], slices: Sequence[Slice]):
-        """Return what a layer reads of the earlier outputs of its block."""
-        parts = [self._part(outputs[s.output], s) for s in slices]
-        if len(parts) == 1:
-            return parts[0]
-        if self.config.combine == "sum":
-            return layers.Add(name=layer_name(scope))(parts)
-        return layers.Concatenate(axis=self.axis, name=layer_name(scope))(parts)
-
-    def _part(self, output, s: Slice):
-        if s.stop - s.start == output.shape[self.axis]:
-            return output
-        channels = slice(s.start, s.stop)
-        return output[:, channels] if self.is_channels_first else output[..., channels]
 
     def attention(self, layer: Layer, x):
         """Return a layer's output after the attention module of the network, if it has one."""
@@ -280,14 +270,55 @@ class _Builder:
             return pool(name="pool_last")(x)
         if self.config.head == "map3x3":
             x = layers.AveragePooling2D(2, name="pool_last")(x)  # 7x7 -> 3x3
-            wanted = variable_shapes(self.config)["linear/W"][0]
             if self.is_channels_first:
                 x = layers.Permute((2, 3, 1), name="channels_last")(x)
+            is_map = x.shape[1:3] == (MAP_SIDE, MAP_SIDE)
+            accepted = "sides that end as {} or {}, such as {}".format(
+                2 * MAP_SIDE, 2 * MAP_SIDE + 1, self.config.image_size
+            )
+            require(is_map, "input_shape", self.input_shape, accepted)
             x = layers.Flatten(name="flatten")(x)
-            require(x.shape[1] == wanted, "input_shape", x.shape[1], "images of side 224")
         else:
             x = layers.GlobalAveragePooling2D(name="gap")(x)
         return layers.Dense(
             self.config.classes, activation=activation, name="linear",
             kernel_initializer=keras.initializers.HeNormal(), dtype="float32",
         )(x)  # fmt: skip
+
+
+class _Aggregation:
+    """The outputs y_0, y_1, ... of a block so far, from which its layers read."""
+
+    def __init__(self, scope: str, combine: str, axis: int):
+        self.scope = scope
+        self.combine = combine
+        self.axis = axis
+        self.outputs: List[Any] = []
+        self.total = None  # sum of all outputs so far: a ResNet's layers read it, one addition each
+
+    def append(self, output) -> None:
+        """Add the output of the next layer."""
+        if self.total is None:
+            self.total = output
+        elif self.combine == "sum":
+            name = layer_name("{}/sum{}".format(self.scope, len(self.outputs)))
+            self.total = layers.Add(name=name)([self.total, output])
+        self.outputs.append(output)
+
+    def read(self, scope: str, slices: Sequence[Slice]):
+        """Return what a layer reads: [N, H, W, C] each -> [N, H, W, sum of C, or C with `sum`]."""
+        if self.combine == "sum" and len(slices) == len(self.outputs):
+            return self.total
+        parts = [self._part(s) for s in slices]
+        if len(parts) == 1:
+            return parts[0]
+        if self.combine == "sum":
+            return layers.Add(name=layer_name(scope))(parts)
+        return layers.Concatenate(axis=self.axis, name=layer_name(scope))(parts)
+
+    def _part(self, s: Slice):
+        output = self.outputs[s.output]
+        if s.stop - s.start == output.shape[self.axis]:
+            return output
+        channels = slice(s.start, s.stop)
+        return output[:, channels] if self.axis == 1 else output[..., channels]

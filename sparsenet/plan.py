@@ -13,6 +13,10 @@ from sparsenet.fetch import Slice, count_channels, reads
 SE_REDUCTION = 8  # as in Liu & Zeng's scripts, whose layers have few channels; Hu et al.: 16
 IMAGE_CHANNELS = 3
 MAP_SIDE = 3  # side of the map that the head `map3x3` flattens
+BN_MOMENTUM = 0.9
+# TensorFlow 1 raises a fused batch norm's epsilon to this, TensorFlow 2 and Keras 3 do not. Raised
+# here, it is the same everywhere, and that of the original code on TensorFlow 1.
+LEAST_BN_EPSILON = 1.001e-5
 
 
 class Layer(NamedTuple):
@@ -229,6 +233,11 @@ def _attention_operations(
         inner = se_width(k)
         yield Convolution(scope + "/conv1", 1, k, inner, 1, True)
         yield Convolution(scope + "/conv2", 1, inner, k, 1, True)
+
+
+def bn_epsilon(config: SparseNetConfig) -> float:
+    """Return the epsilon that every batch normalisation of the network uses."""
+    return max(config.bn_epsilon, LEAST_BN_EPSILON)
 
 
 def se_width(channels: int) -> int:

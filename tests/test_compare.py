@@ -26,6 +26,7 @@ from comparison.graph.verdict import compare_graph_files
 from comparison.records import compare_records
 from platforms import gpu
 from run_directory.checkpoints import original_name, read_arrays
+from sparsenet import plan
 from sparsenet.errors import UserError
 from training import command_line
 from training.run import train
@@ -182,7 +183,7 @@ def test_a_missing_relu_is_found(run, tmp_path, monkeypatch):
 
 
 def test_another_epsilon_is_found(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(sparsenet_model, "LEAST_BN_EPSILON", 1e-3)
+    monkeypatch.setattr(plan, "LEAST_BN_EPSILON", 1e-3)
     part = graph_part(run, run_here(tmp_path, "b"))
     changed = [d for d in part.data["differences"] if d.part == "network"]
     batch_norms = 3 + 2 + 1  # layers, transitions, bn_last

@@ -12,8 +12,8 @@ import os
 import re
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
+from common import json_records
 from run_directory.record import read_record
-from sparsenet import json_records
 from sparsenet.errors import UserError
 
 Value = Union[bool, int, str]

@@ -7,10 +7,11 @@ import datetime
 import json
 import os
 
+from common import json_records
 from common.files import write_whole
 from run_directory.settings import Settings, settings_from_dict
-from sparsenet import recipes
 from sparsenet.errors import UserError
+from sparsenet.recipes import Recipe, check
 
 RECORD = "run.json"
 GRAPH = "graph.pbtxt"
@@ -119,4 +120,11 @@ def read_settings(directory: str) -> Settings:
     for field in ("settings", "recipe"):
         if not isinstance(record.get(field), dict):
             raise UserError("{}/{} is not complete: `{}`".format(directory, RECORD, field))
-    return settings_from_dict(record["settings"], recipes.from_dict(record["recipe"]))
+    return settings_from_dict(record["settings"], recipe_from_dict(record["recipe"]))
+
+
+def recipe_from_dict(data: dict) -> Recipe:
+    """Return the recipe that recipes.to_dict wrote; UserError if this version can't read it."""
+    recipe = json_records.read(Recipe, data)
+    check(recipe)
+    return recipe

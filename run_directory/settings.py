@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Optional, Tuple
 
-from sparsenet import json_records
+from common import json_records
 from sparsenet.recipes import Recipe
 
 MAX_SEED = 2**32 - 1

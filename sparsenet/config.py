@@ -6,10 +6,10 @@ Huang et al., DenseNet, CVPR 2017; He et al., Identity Mappings, ECCV 2016 (ResN
 """
 
 import dataclasses
+import typing
 from typing import NamedTuple, Optional, Tuple
 
 from sparsenet.errors import require
-from sparsenet.json_records import check_types
 
 # Far above any network of the papers; beyond these, memory or patience would run out.
 MAX_LAYERS = 5000
@@ -97,7 +97,7 @@ class SparseNetConfig:
     bn_epsilon: float = 1e-5
 
     def __post_init__(self):
-        check_types(self)
+        _check_types(self)
         count, stem = len(self.layers), self.stem_channels
         per_block = "one number, or one for each of the {} blocks".format(count)
         at_least_1 = "a whole number of at least 1"
@@ -122,7 +122,7 @@ class SparseNetConfig:
             ("stem", self.stem in STEMS, ", ".join(STEMS)),
             ("stem_channels", stem is None or stem >= 1, at_least_1),
             ("head", self.head in HEADS, ", ".join(HEADS)),
-            ("classes", self.classes >= 2, "a whole number of at least 2"),
+            ("classes", self.classes >= 1, at_least_1),
             ("bn_epsilon", self.bn_epsilon > 0, "a number above 0"),
         ]:
             require(is_accepted, field, getattr(self, field), accepted)
@@ -151,3 +151,22 @@ class SparseNetConfig:
     def image_size(self) -> int:
         """Return the side of the images that the network reads, in pixels."""
         return 224 if self.stem == "imagenet" else 32
+
+
+def _check_types(config: SparseNetConfig) -> None:
+    """Raise UserError, naming the field, for a value that is not of the type of its field."""
+    for field, hint in typing.get_type_hints(SparseNetConfig).items():
+        value = getattr(config, field)
+        name = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+        require(_is_of_type(value, hint), field, value, name)
+
+
+def _is_of_type(value: object, hint) -> bool:
+    """Return whether a value is of a type that fields of the config have."""
+    if hint == Optional[int]:
+        return value is None or _is_of_type(value, int)
+    if hint == Tuple[int, ...]:
+        return isinstance(value, tuple) and all(_is_of_type(each, int) for each in value)
+    if isinstance(value, bool):  # which Python takes for 1 or 0
+        return hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)

@@ -9,7 +9,6 @@ import dataclasses
 from collections import OrderedDict
 from typing import Optional, Tuple
 
-from sparsenet import json_records
 from sparsenet.config import UNITS, SparseNetConfig
 from sparsenet.errors import require
 
@@ -122,10 +121,3 @@ def check(recipe: Recipe) -> None:
 def to_dict(recipe: Recipe) -> dict:
     """Return a recipe as plain data, for JSON."""
     return dataclasses.asdict(recipe)
-
-
-def from_dict(data: dict) -> Recipe:
-    """Return the recipe that :func:`to_dict` wrote; UserError if this version can't read it."""
-    recipe = json_records.read(Recipe, data)
-    check(recipe)
-    return recipe

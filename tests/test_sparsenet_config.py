@@ -104,7 +104,7 @@ def test_plain_reads_one_output_and_dense_all():
         ("compression", 1.5),
         ("dropout", 1.0),
         ("stem_channels", 0),
-        ("classes", 1),
+        ("classes", 0),
     ],
 )
 def test_impossible_values_are_named(field, value):

@@ -11,9 +11,8 @@ from conftest import CHECKOUT, TINY, assert_refused, launch, run_python
 from graphs import relative_difference
 
 import cifar_data
-from run_directory.record import read_record
+from run_directory.record import read_record, recipe_from_dict
 from run_directory.table import find_table, read_rows
-from sparsenet.recipes import from_dict
 from sparsenet_model import CROSS_ENTROPY, LOGITS, SparseNet
 
 LEGACY_PYTHON = os.environ.get("SPARSENET_LEGACY_PYTHON")
@@ -40,7 +39,7 @@ def save_logits(run, out):
     from tensorpack import OfflinePredictor, PredictConfig, SaverRestore
 
     record = read_record(run)
-    recipe = from_dict(record["recipe"])
+    recipe = recipe_from_dict(record["recipe"])
     data = cifar_data.load(recipe.dataset, None)
     predict = OfflinePredictor(
         PredictConfig(

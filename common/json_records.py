@@ -1,10 +1,8 @@
 """Read records of this project from JSON, with one sentence for what is wrong."""
 
-import typing
 from typing import Type, TypeVar
 
 import dacite
-from dacite.types import is_instance
 
 from sparsenet.errors import UserError, require, wrong_value
 
@@ -26,13 +24,6 @@ def read(record_type: Type[Record], data: object) -> Record:
         raise UserError("`{}` is missing".format(error.field_path))
     except dacite.DaciteError as error:
         raise UserError("{}".format(error))
-
-
-def check_types(record: object) -> None:
-    """Raise UserError, naming the field, if a dataclass instance holds a value of another type."""
-    for name, hint in typing.get_type_hints(type(record)).items():
-        value = getattr(record, name)
-        require(is_instance(value, hint), name, value, _name_of(hint))
 
 
 def _name_of(hint) -> str:

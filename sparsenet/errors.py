@@ -14,7 +14,7 @@ EXIT_MISUSE = 2  # the command or its input is wrong; nothing was written
 EXIT_INTERRUPTED = 130  # Ctrl-C, as shells report it (128 + SIGINT)
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """A mistake in a command or its input; the message names the value and what is accepted."""
 
 

@@ -20,6 +20,11 @@ SHARED_DATA = CHECKOUT.parent / "shared" / "data"
 TINY = ["--recipe", "digits", "--depth", "7", "--subset", "320"]
 SCHEDULE = ["--max_epoch", "3", "--drop_1", "1", "--drop_2", "2"]
 
+# Keras 3 on TensorFlow does not go together with tensorpack in one process; on JAX it does.
+os.environ["KERAS_BACKEND"] = "jax"
+# Tests compile far more than they compute.
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+
 # TensorFlow 2 sets this variable when it is imported; it must not reach TensorFlow 1.15.
 CLEAN_ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "TF2_BEHAVIOR"}
 

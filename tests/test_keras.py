@@ -36,8 +36,7 @@ def folder(tmp_path_factory):
         images, _ = batch(size=config.image_size)
         arrays = dict(weights_of(config), images=(images / 255).astype(np.float32))
         np.savez(str(path / (kind + ".npz")), **arrays)
-    # Keras's own: tensorpack's stack has chosen the one before.
-    environment = {"TF_USE_LEGACY_KERAS": "0", "PYTHONPATH": str(CHECKOUT)}
+    environment = {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(CHECKOUT)}
     program = os.path.join(os.path.dirname(__file__), "keras_networks.py")
     done = run_python(program, path, env=environment)
     assert done.code == 0, done.err

@@ -1,13 +1,12 @@
-"""The networks in Keras 3: one functional model per config, on TensorFlow, JAX or PyTorch.
+"""One functional Keras model per config, which computes what sparsenet_model.py computes.
 
-A model computes what the TensorFlow graph of the same config computes. Keras allows no slash in a
-layer's name: the layer of the variable scope `block1/layer0/conv1` is `block1_layer0_conv1`.
+Keras allows no slash in a layer's name: the layer of the variable scope `block1/layer0/conv1` is
+`block1_layer0_conv1`.
 """
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, List, Optional, Sequence, Tuple
 
 import keras
-import numpy as np
 from keras import layers, ops
 
 from sparsenet.config import UNITS, SparseNetConfig
@@ -24,83 +23,45 @@ from sparsenet.plan import (
     projects,
     se_width,
 )
-from sparsenet.recipes import Recipe
-
-POOLINGS = (None, "avg", "max")
-
-# Last part of a variable's name in a checkpoint -> attribute of the Keras layer that holds it.
-ATTRIBUTES = {
-    "W": "kernel",
-    "b": "bias",
-    "gamma": "gamma",
-    "beta": "beta",
-    "mean/EMA": "moving_mean",
-    "variance/EMA": "moving_variance",
-}
 
 Shape = Tuple[Optional[int], ...]  # of one image; None for a side that may vary
 
 
-def build(
-    network: Union[Recipe, SparseNetConfig],
-    *,
+def connect(
+    config: SparseNetConfig,
+    images,
     include_top: bool = True,
-    input_shape: Optional[Shape] = None,
     pooling: Optional[str] = None,
-    classifier_activation: Optional[str] = "softmax",
-    name: Optional[str] = None,
-) -> keras.Model:
-    """Return the functional model of a network, with Keras's own random initial weights.
-
-    It reads normalised images, float [N, H, W, 3] (or [N, 3, H, W], where Keras's image data format
-    is channels_first), and returns [N, classes]: what `classifier_activation` makes of the logits,
-    which None returns as they are. Without `include_top` it returns the maps before the classifier,
-    or [N, channels] after the `pooling` of them, `avg` or `max`.
-
-    Raises UserError for an image that is too small for the network, and for an unknown pooling.
-    """
-    config = network.config if isinstance(network, Recipe) else network
-    require(pooling in POOLINGS, "pooling", pooling, "avg, max, None")
-    builder = _Builder(config, input_shape)
-    images = keras.Input(builder.input_shape, name="images")
-    x = builder.head(builder.features(images), include_top, pooling, classifier_activation)
-    return keras.Model(images, x, name=name or "sparsenet")
+    classifier_activation=None,
+    kernel_regularizer=None,
+):
+    """Return what the network makes of symbolic images; for the arguments, see build.build."""
+    builder = _Builder(config, tuple(images.shape[1:]), kernel_regularizer)
+    return builder.head(builder.features(images), include_top, pooling, classifier_activation)
 
 
-def set_variables(model: keras.Model, arrays: Dict[str, np.ndarray]) -> None:
-    """Give a model the weights `arrays`, by their names in a checkpoint; other names are ignored.
-
-    Raises UserError, naming the variable, if one of the model's is missing or has another shape.
-    """
-    for name, variable in variables(model).items():
-        require(name in arrays, "variable", name, "a file that holds it")
-        shape = tuple(arrays[name].shape)
-        require(shape == tuple(variable.shape), name, list(shape), str(list(variable.shape)))
-        variable.assign(arrays[name])
+def default_shape(config: SparseNetConfig) -> Shape:
+    """Return the shape of an image of the network's data, in Keras's image data format."""
+    sides = (config.image_size, config.image_size)
+    return (IMAGE_CHANNELS, *sides) if _is_channels_first() else (*sides, IMAGE_CHANNELS)
 
 
-def get_variables(model: keras.Model) -> Dict[str, np.ndarray]:
-    """Return the weights of a model by their names in a checkpoint, as float32 arrays."""
-    return {
-        name: ops.convert_to_numpy(variable.value).astype(np.float32)
-        for name, variable in variables(model).items()
-    }
+def check_shape(config: SparseNetConfig, shape: Sequence) -> None:
+    """Raise UserError for the shape of an image that the network can't read."""
+    least = 2 ** (len(config.layers) - 1)
+    if config.stem == "imagenet":
+        least *= 4
+    place = "(3, H, W)" if _is_channels_first() else "(H, W, 3)"
+    accepted = "{} with sides of at least {}".format(place, least)
+    require(len(shape) == 3, "input_shape", shape, accepted)
+    channel = 0 if _is_channels_first() else 2
+    sides = [side for i, side in enumerate(shape) if i != channel]
+    is_large = all(side is None or side >= least for side in sides)
+    require(shape[channel] == IMAGE_CHANNELS and is_large, "input_shape", shape, accepted)
 
 
-def variables(model: keras.Model) -> Dict[str, Any]:
-    """Return the variables of a model by their names in a checkpoint, in the order of the graph."""
-    found = {}
-    for layer in model.layers:
-        for suffix, attribute in ATTRIBUTES.items():
-            variable = getattr(layer, attribute, None)
-            if variable is not None:
-                found[_scope(layer.name) + "/" + suffix] = variable
-    return found
-
-
-def _scope(name: str) -> str:
-    """Return the variable scope of a layer with weights: of these only `bn_last` has a `_`."""
-    return name if name == "bn_last" else name.replace("_", "/")
+def _is_channels_first() -> bool:
+    return keras.config.image_data_format() == "channels_first"
 
 
 def layer_name(scope: str) -> str:
@@ -111,29 +72,12 @@ def layer_name(scope: str) -> str:
 class _Builder:
     """Layers of one network, wired as sparsenet_model.py wires the TensorFlow graph."""
 
-    def __init__(self, config: SparseNetConfig, input_shape: Optional[Shape]):
+    def __init__(self, config: SparseNetConfig, input_shape: Shape, kernel_regularizer):
         self.config = config
-        self.is_channels_first = keras.config.image_data_format() == "channels_first"
+        self.is_channels_first = _is_channels_first()
         self.axis = 1 if self.is_channels_first else 3
-        self.input_shape = self._checked(input_shape)
-
-    def _checked(self, shape: Optional[Shape]) -> Shape:
-        """Return the shape of an image, by default the data's; UserError if it is too small."""
-        channel = self.axis - 1
-        if shape is None:
-            sides: List[Optional[int]] = [self.config.image_size] * 2
-            shape = tuple(sides[:channel] + [IMAGE_CHANNELS] + sides[channel:])
-        least = 2 ** (len(self.config.layers) - 1)
-        if self.config.stem == "imagenet":
-            least *= 4
-        is_image = len(shape) == 3 and shape[channel] == IMAGE_CHANNELS
-        is_large = all(
-            side is None or side >= least for i, side in enumerate(shape) if i != channel
-        )
-        place = "(3, H, W)" if self.is_channels_first else "(H, W, 3)"
-        accepted = "{} with sides of at least {}".format(place, least)
-        require(is_image and is_large, "input_shape", shape, accepted)
-        return tuple(shape)
+        self.input_shape = input_shape
+        self.kernel_regularizer = kernel_regularizer
 
     # Single layers, each under the name of its scope
 
@@ -142,7 +86,10 @@ class _Builder:
         return layers.Conv2D(
             channels, kernel, strides=strides, padding="same",
             use_bias=self.config.bias if bias is None else bias,
-            kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "normal"),
+            kernel_initializer=keras.initializers.VarianceScaling(
+                2.0, "fan_out", "untruncated_normal"
+            ),
+            kernel_regularizer=self.kernel_regularizer,
             name=layer_name(scope),
         )(x)  # fmt: skip
 
@@ -260,7 +207,7 @@ class _Builder:
         x = self.dropout(scope + "/conv1", x)
         return layers.AveragePooling2D(2, name=layer_name(scope + "/pool"))(x)
 
-    def head(self, x, include_top: bool, pooling: Optional[str], activation: Optional[str]):
+    def head(self, x, include_top: bool, pooling: Optional[str], activation):
         """Return the output of the model."""
         x = self.bn_relu("bn_last", x)
         if not include_top:
@@ -270,19 +217,20 @@ class _Builder:
             return pool(name="pool_last")(x)
         if self.config.head == "map3x3":
             x = layers.AveragePooling2D(2, name="pool_last")(x)  # 7x7 -> 3x3
-            if self.is_channels_first:
-                x = layers.Permute((2, 3, 1), name="channels_last")(x)
-            is_map = x.shape[1:3] == (MAP_SIDE, MAP_SIDE)
+            sides = x.shape[2:4] if self.is_channels_first else x.shape[1:3]
+            is_map = sides == (MAP_SIDE, MAP_SIDE)
             accepted = "sides that end as {} or {}, such as {}".format(
                 2 * MAP_SIDE, 2 * MAP_SIDE + 1, self.config.image_size
             )
             require(is_map, "input_shape", self.input_shape, accepted)
-            x = layers.Flatten(name="flatten")(x)
+            x = layers.Flatten(name="flatten")(x)  # channels last, whatever the format
         else:
             x = layers.GlobalAveragePooling2D(name="gap")(x)
         return layers.Dense(
             self.config.classes, activation=activation, name="linear",
-            kernel_initializer=keras.initializers.HeNormal(), dtype="float32",
+            kernel_initializer=keras.initializers.HeNormal(),
+            kernel_regularizer=self.kernel_regularizer,
+            dtype=keras.config.floatx(),  # full precision where the network has mixed precision
         )(x)  # fmt: skip
 
 

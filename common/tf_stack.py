@@ -5,48 +5,15 @@ use TensorFlow import it from here (`from common.tf_stack import tf`), so that t
 are set before TensorFlow is imported for the first time.
 """
 
-import contextlib
 import logging
 import os
-import sys
-import tempfile
-import warnings
 
 # tensorpack's layers are those of tf.layers, which current TensorFlow has in tf-keras only.
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
-# The runtime's messages hide the lines that matter; what is fatal also raises an exception.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-warnings.filterwarnings("ignore", category=FutureWarning)
-warnings.filterwarnings("ignore", category=DeprecationWarning)
 
+from common.quiet_tensorflow import stderr_kept_back, tensorflow  # noqa: E402
 
-@contextlib.contextmanager
-def _stderr_kept_back():
-    """Hold back what is written to file descriptor 2, and show it if the body raises.
-
-    TensorFlow prints messages from C++ while it is imported, before its log level takes effect.
-    """
-    sys.stderr.flush()
-    try:
-        saved = os.dup(2)
-    except OSError:  # it is closed
-        yield
-        return
-    with tempfile.TemporaryFile() as kept, os.fdopen(saved, "wb") as stderr:
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield
-        except Exception:
-            kept.seek(0)
-            stderr.write(kept.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(stderr.fileno(), 2)
-
-
-with _stderr_kept_back():
-    import tensorflow
+with stderr_kept_back():
     import tensorpack  # noqa: F401  (imports further parts of TensorFlow)
     from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 

@@ -25,7 +25,8 @@ from comparison.findings import (
 )
 from comparison.records import stack_of
 from comparison.sources import UNKNOWN_STEP, Source
-from run_directory.checkpoints import SLOTS, project_name, read_arrays
+from run_directory.checkpoints import project_name, read_arrays
+from sparsenet.arrays import SLOTS
 
 KINDS = ("weights", "moving statistics", "slots", "other")
 OF_NETWORK = KINDS[:2]  # what the network computes with

@@ -1,18 +1,23 @@
-"""Find and read checkpoints, as arrays by variable name."""
+"""Find, read and write checkpoints, as arrays by variable name.
+
+A checkpoint is TensorFlow's, `model-8.index` and `.data-...`, or, where Keras trains without
+TensorFlow, one file of arrays under the same names, `model-8.npz`.
+"""
 
 import os
 import re
-from typing import Dict, List, Optional
-
-from common.tf_stack import tf
+import zipfile
+from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
 
+from common.files import written_whole
+from sparsenet.arrays import fitting
 from sparsenet.config import SparseNetConfig
 from sparsenet.errors import UserError
-from sparsenet.plan import variable_shapes
 
 CHECKPOINT_PREFIX = "model"
+INDEX, DATA, ARRAYS = ".index", ".data-00000-of-00001", ".npz"
 
 
 def checkpoints_of(directory: str) -> List[str]:
@@ -21,9 +26,9 @@ def checkpoints_of(directory: str) -> List[str]:
     for file in os.listdir(directory):
         stem, extension = os.path.splitext(file)
         prefix, _, step = stem.rpartition("-")
-        is_model = extension == ".index" and prefix == CHECKPOINT_PREFIX and step.isdigit()
-        if is_model and os.path.exists(os.path.join(directory, stem + ".data-00000-of-00001")):
-            steps.append(int(step))
+        if extension in (INDEX, ARRAYS) and prefix == CHECKPOINT_PREFIX and step.isdigit():
+            is_whole = extension == ARRAYS or os.path.exists(os.path.join(directory, stem + DATA))
+            steps += [int(step)] if is_whole else []
     return [
         os.path.join(directory, "{}-{}".format(CHECKPOINT_PREFIX, step)) for step in sorted(steps)
     ]
@@ -43,11 +48,11 @@ def find_checkpoint(path: str) -> str:
     prefix = path
     if os.path.isdir(path):
         prefix = _newest_of(path)
-    elif path.endswith(".index") or path.endswith(".meta"):
+    elif path.endswith((INDEX, ARRAYS, ".meta")):
         prefix = os.path.splitext(path)[0]
     elif ".data-" in os.path.basename(path):
         prefix = path[: path.rindex(".data-")]
-    if not os.path.isfile(prefix + ".index"):
+    if not (os.path.isfile(prefix + INDEX) or os.path.isfile(prefix + ARRAYS)):
         raise UserError(
             "checkpoint {} does not exist; accepted: the part of its files' names before "
             ".index, or their directory".format(path)
@@ -60,23 +65,67 @@ def _newest_of(directory: str) -> str:
 
     In a directory that no run of this project wrote, it is what the `checkpoint` file names.
     """
-    try:
-        prefix = latest_checkpoint(directory) or tf.train.latest_checkpoint(directory)
-    except (OSError, UnicodeDecodeError, tf.errors.OpError) as error:
-        raise UserError("{} can't be read: {}".format(directory, error))
+    prefix = latest_checkpoint(directory)
+    if prefix is None and os.path.isfile(os.path.join(directory, "checkpoint")):
+        prefix = _named_in(directory)
     if prefix is None:
         raise UserError("{} holds no checkpoint".format(directory))
     return prefix
 
 
+def _named_in(directory: str) -> Optional[str]:
+    """Return the prefix that the file `checkpoint` of TensorFlow names, None if it names none."""
+    from common.quiet_tensorflow import tensorflow
+
+    try:
+        return tensorflow.train.latest_checkpoint(directory)
+    except (OSError, UnicodeDecodeError, tensorflow.errors.OpError) as error:
+        raise UserError("{} can't be read: {}".format(directory, error))
+
+
 def read_arrays(prefix: str) -> Dict[str, np.ndarray]:
     """Return the name and value of each variable of a checkpoint; UserError if it is damaged."""
+    if os.path.isfile(prefix + INDEX):
+        return _read_tensorflow(prefix)
     try:
-        reader = tf.train.load_checkpoint(prefix)
+        with np.load(prefix + ARRAYS, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError("checkpoint {} can't be read: {}".format(prefix + ARRAYS, error))
+
+
+def _read_tensorflow(prefix: str) -> Dict[str, np.ndarray]:
+    from common.quiet_tensorflow import tensorflow
+
+    errors = (tensorflow.errors.OpError, ValueError, RuntimeError, IndexError, UnicodeError)
+    try:
+        reader = tensorflow.train.load_checkpoint(prefix)
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except (tf.errors.OpError, ValueError, RuntimeError, IndexError, UnicodeError) as error:
+    except errors as error:
         reason = str(error).split("\n")[0]
         raise UserError("checkpoint {} can't be read: {}".format(prefix, reason))
+
+
+def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a .npz file of arrays by variable name, whole or not at all."""
+    with written_whole(path, "wb") as stream:
+        named: Dict[str, Any] = dict(arrays)
+        np.savez(stream, **named)
+
+
+def write_tensorflow(prefix: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write TensorFlow's checkpoint of arrays by variable name."""
+    from common.quiet_tensorflow import tensorflow
+
+    tf = tensorflow.compat.v1
+    with tf.Graph().as_default(), tf.Session() as session:
+        values = [tf.placeholder(value.dtype, value.shape) for value in arrays.values()]
+        whole = [""] * len(values)
+        # The op by which tf.train.Saver saves; it needs no variables.
+        save = tf.raw_ops.SaveV2(
+            prefix=prefix, tensor_names=list(arrays), shape_and_slices=whole, tensors=values
+        )
+        session.run(save, dict(zip(values, arrays.values())))
 
 
 # Scopes of this project and of the public TensorFlow codes (`official`, `ascend`): for each of the
@@ -110,35 +159,11 @@ def project_name(name: str) -> str:
     return name
 
 
-# The optimizer's slots of a variable are saved under the variable's name.
-SLOTS = re.compile(r"/(Momentum|Adam|Adam_1|RMSProp(_1)?|Adagrad|ExponentialMovingAverage)$")
-NETWORK_SCOPES = re.compile(r"(conv0|bn0|block\d+|transition\d+|bn_last|linear)/")
-
-
 def network_weights(prefix: str, config: SparseNetConfig) -> Dict[str, np.ndarray]:
     """Return the variables of a network from a checkpoint, under this project's names.
 
     The checkpoint may have them under the names of the public TensorFlow codes. Raises UserError
     that lists the names and shapes that differ.
     """
-    found = read_arrays(prefix)
-    wanted = variable_shapes(config)
-    weights, misfits = {}, []
-    for name, shape in wanted.items():
-        value = found.get(name, found.get(original_name(name)))
-        if value is not None and value.shape == shape:
-            weights[name] = value
-        else:
-            there = "absent" if value is None else list(value.shape)
-            misfits.append("{} is {}, wanted {}".format(name, there, list(shape)))
-    for name in sorted(map(project_name, found)):
-        # Variables elsewhere are the other code's own; a surplus layer means another network.
-        if name not in wanted and NETWORK_SCOPES.match(name) and not SLOTS.search(name):
-            misfits.append("{} is there, wanted absent".format(name))
-    if misfits:
-        raise UserError(
-            "checkpoint {} does not fit the network, {} of {} variables differ: {}".format(
-                prefix, len(misfits), len(wanted), "; ".join(misfits)
-            )
-        )
-    return weights
+    found = {project_name(name): value for name, value in read_arrays(prefix).items()}
+    return fitting(found, config, "checkpoint {}".format(prefix))

@@ -11,10 +11,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from sparsenet.arrays import CLASSIFIER, misfits_of
 from sparsenet.errors import UserError, require
 
 FILES = (".keras", ".weights.h5", ".npz")
-CLASSIFIER = "linear/W"
 
 # Last part of a variable's name in a checkpoint -> attribute of the Keras layer that holds it.
 ATTRIBUTES = {
@@ -69,10 +69,10 @@ def set_variables(model: keras.Model, arrays: Dict[str, np.ndarray]) -> None:
     Raises UserError, naming the variable, if one of the model's is missing or has another shape.
     """
     wanted = variables(model)
-    for name, variable in wanted.items():
-        require(name in arrays, "variable", name, "weights that hold it")
-        shape = tuple(arrays[name].shape)
-        require(shape == tuple(variable.shape), name, list(shape), str(list(variable.shape)))
+    misfits = misfits_of(arrays, {name: tuple(each.shape) for name, each in wanted.items()})
+    if misfits:
+        more = " and {} more".format(len(misfits) - 3) if len(misfits) > 3 else ""
+        raise UserError("; ".join(misfits[:3]) + more)
     for name, variable in wanted.items():
         variable.assign(arrays[name])
 
@@ -136,7 +136,7 @@ def _load_h5(model: keras.Model, path: str) -> None:
     wanted = Counter(tuple(variable.shape) for variable in own.values())
     missing, surplus = list((wanted - found).elements()), list((found - wanted).elements())
     # A model without its classifier takes the weights of one that has it.
-    is_classifier = sorted(map(len, surplus)) == [1, 2] and CLASSIFIER not in own
+    is_classifier = sorted(map(len, surplus)) == [1, 2] and CLASSIFIER[0] not in own
     if missing or (surplus and not is_classifier):
         raise UserError(
             "{} does not fit the network: of its variables, {}".format(

@@ -1,0 +1,49 @@
+"""The weights of a network as arrays by their names in a checkpoint: do they fit it?"""
+
+import re
+from collections import OrderedDict
+from typing import Dict, List, Mapping
+
+import numpy as np
+
+from sparsenet.config import SparseNetConfig
+from sparsenet.errors import UserError
+from sparsenet.plan import variable_shapes
+
+NETWORK_SCOPES = re.compile(r"(conv0|bn0|block\d+|transition\d+|bn_last|linear)/")
+# The optimizer's slots of a variable are saved under the variable's name.
+SLOTS = re.compile(r"/(Momentum|Adam|Adam_1|RMSProp(_1)?|Adagrad|ExponentialMovingAverage)$")
+CLASSIFIER = ("linear/W", "linear/b")
+
+
+def fitting(
+    found: Mapping[str, np.ndarray], config: SparseNetConfig, source: str
+) -> Dict[str, np.ndarray]:
+    """Return the variables of a network, in the order of the graph.
+
+    Variables elsewhere than in the network, and the optimizer's, are left out. Raises UserError
+    that names `source` and lists what is missing, has another shape, or is there beside them.
+    """
+    wanted = variable_shapes(config)
+    misfits = misfits_of(found, wanted)
+    for name in sorted(found):
+        # A surplus layer means another network.
+        if name not in wanted and NETWORK_SCOPES.match(name) and not SLOTS.search(name):
+            misfits.append("{} is there, wanted absent".format(name))
+    if misfits:
+        raise UserError(
+            "{} does not fit the network, {} of {} variables differ: {}".format(
+                source, len(misfits), len(wanted), "; ".join(misfits)
+            )
+        )
+    return OrderedDict((name, found[name]) for name in wanted)
+
+
+def misfits_of(found: Mapping[str, np.ndarray], wanted: Mapping[str, tuple]) -> List[str]:
+    """Return in words which variables are missing or have another shape than wanted."""
+    misfits = []
+    for name, shape in wanted.items():
+        there = list(found[name].shape) if name in found else "absent"
+        if there != list(shape):
+            misfits.append("{} is {}, wanted {}".format(name, there, list(shape)))
+    return misfits

@@ -20,6 +20,7 @@ import numpy as np
 
 from cifar_data import Batch, Dataset
 from sparsenet.errors import RunFailed, UserError
+from sparsenet.known_data import CHANNEL_STATISTICS
 from sparsenet.recipes import CLASSES
 
 SIZE = 224
@@ -28,9 +29,6 @@ TEST_SIZE = 256  # shorter side of a test image before its centre is cut out
 AREA = (0.08, 1.0)
 ASPECT = (3.0 / 4, 4.0 / 3)
 ATTEMPTS = 10
-# Mean and standard deviation of the training set's colours, as commonly used.
-MEAN = [123.675, 116.28, 103.53]
-STD = [58.395, 57.12, 57.375]
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 EXTENSIONS = (".jpeg", ".jpg", ".png")
 BATCHES_AHEAD = 3
@@ -80,7 +78,7 @@ class ImageFolder(Dataset):
         """
         if normalize != "channel":
             raise UserError("--normalize {}; accepted with imagenet: channel".format(normalize))
-        return {"mean": MEAN, "std": STD, "normalize": normalize, "mirror": self.mirror,
+        return {**CHANNEL_STATISTICS["imagenet"], "normalize": normalize, "mirror": self.mirror,
                 "crop_area": list(AREA), "crop_aspect": list(ASPECT)}  # fmt: skip
 
     def training_batches(

@@ -1,11 +1,17 @@
-"""Load a trained network from a run directory, or from a checkpoint and flags."""
+"""Load a trained network from a run directory, or from a file of weights and flags."""
 
 import os
-from typing import Any, Dict, NamedTuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
+
+import numpy as np
 
 from common.cli import Parser
 from common.flags import add_data_flags, add_network_flags, recipe_from
-from run_directory.record import RECORD, read_record, read_settings
+from common.keras_stack import choose_backend
+from run_directory.checkpoints import find_checkpoint, network_weights
+from run_directory.record import RECORD, read_json_record, read_settings, recipe_from_dict
+from sparsenet import official_pytorch
+from sparsenet.arrays import fitting
 from sparsenet.errors import UserError
 from sparsenet.recipes import Recipe
 
@@ -13,6 +19,8 @@ WITHOUT_RECORD = (
     "Without a run.json beside the checkpoint, --recipe and the network flags describe the\n"
     "network; normalisation constants then come from the data."
 )
+KERAS_FILES = (".keras", ".weights.h5")
+RECORD_ENDING = ".json"  # FILE.json describes FILE, as run.json describes a run
 
 
 class TrainedNetwork(NamedTuple):
@@ -29,11 +37,24 @@ class TrainedNetwork(NamedTuple):
     preprocessing: dict
 
 
-def add_flags(parser: Parser) -> None:
+def add_flags(parser: Parser, metavar: str = "RUN_OR_CHECKPOINT") -> None:
     """Add RUN_OR_CHECKPOINT, the network flags and those of the data."""
-    parser.add_argument("checkpoint", metavar="RUN_OR_CHECKPOINT")
+    parser.add_argument("checkpoint", metavar=metavar)
     add_network_flags(parser.add_argument_group("network, where there is no run.json"))
     add_data_flags(parser.add_argument_group("data"))
+
+
+class Description(NamedTuple):
+    """What a record or the command line says of a network, see TrainedNetwork.
+
+    dataset_dir: of its data; fake_seed: of random images in their place, None for real ones
+    preprocessing: None where there is no record of it
+    """
+
+    recipe: Recipe
+    dataset_dir: Optional[str]
+    fake_seed: Optional[int]
+    preprocessing: Optional[dict]
 
 
 def load(args, with_data: bool = True) -> TrainedNetwork:
@@ -41,50 +62,113 @@ def load(args, with_data: bool = True) -> TrainedNetwork:
 
     with_data: if False, load the data only if no record has their preprocessing
     """
-    run = args.checkpoint
-    if not os.path.isdir(run):
-        run = os.path.dirname(run) or "."
-    preprocessing = None
-    if os.path.isfile(os.path.join(run, RECORD)):
-        recipe, directory, fake_seed, preprocessing = _recorded(args, run)
-    else:
-        recipe, directory, fake_seed = recipe_from(args), args.dataset_dir, None
-    import datasets  # TensorFlow takes seconds to load: mistakes in the flags are reported first
-    from run_directory.checkpoints import find_checkpoint, network_weights
-
-    prefix = find_checkpoint(args.checkpoint)
-    weights = network_weights(prefix, recipe.config)
-    if preprocessing is not None and not with_data:
-        return TrainedNetwork(recipe, prefix, weights, None, preprocessing)
-    data = datasets.load(recipe.dataset, directory, not args.no_verify, fake_seed)
-    if preprocessing is None:
-        preprocessing = data.preprocessing(recipe.normalize, recipe.pad_value)
-    return TrainedNetwork(recipe, prefix, weights, data, preprocessing)
+    described = describe(args)
+    if args.checkpoint.endswith(KERAS_FILES):
+        raise UserError(
+            "{}; accepted: a run directory or a checkpoint, such as scripts/convert.py makes of "
+            "it".format(args.checkpoint)
+        )
+    prefix, weights = read_weights(args.checkpoint, described.recipe)
+    if described.preprocessing is not None and not with_data:
+        return TrainedNetwork(described.recipe, prefix, weights, None, described.preprocessing)
+    data = load_data(args, described)
+    return TrainedNetwork(
+        described.recipe, prefix, weights, data, preprocessing_of(described, data)
+    )
 
 
-def _recorded(args, run: str):
-    """Return (recipe, folder of the data, seed of random images or None, preprocessing)."""
+def describe(args) -> Description:
+    """Return what is known of the network, from the record beside its file or from flags."""
+    path = record_path(args.checkpoint)
+    if path is None:
+        return Description(recipe_from(args), args.dataset_dir, None, None)
+    return _recorded(args, path)
+
+
+def record_path(checkpoint: str) -> Optional[str]:
+    """Return the path of the record of a run directory or a file, None where there is none."""
+    candidates = [checkpoint + RECORD_ENDING, os.path.join(os.path.dirname(checkpoint), RECORD)]
+    if os.path.isdir(checkpoint):
+        candidates = [os.path.join(checkpoint, RECORD)]
+    return next((path for path in candidates if os.path.isfile(path)), None)
+
+
+def read_weights(path: str, recipe: Recipe) -> Tuple[str, Dict[str, np.ndarray]]:
+    """Return the path of a file, or the prefix of a checkpoint, and the weights in it.
+
+    Raises UserError if there are none, or if they are not those of the recipe's network.
+    """
+    if path.endswith(KERAS_FILES):
+        return path, _read_keras(path, recipe)
+    if path.endswith(official_pytorch.FILES):
+        if not os.path.isfile(path):
+            raise UserError("{} does not exist; accepted: a file".format(path))
+        return path, fitting(official_pytorch.read(path), recipe.config, path)
+    prefix = find_checkpoint(path)
+    return prefix, network_weights(prefix, recipe.config)
+
+
+def _read_keras(path: str, recipe: Recipe) -> Dict[str, np.ndarray]:
+    choose_backend()
+    from sparsenet.keras import build, get_variables, load_weights
+    from sparsenet.keras.weights import read_variables
+
+    if path.endswith(".keras"):
+        return fitting(read_variables(path), recipe.config, path)
+    model = build(recipe)
+    load_weights(model, path)
+    return get_variables(model)
+
+
+def load_data(args, described: Description):
+    """Return the data of a network."""
+    import datasets  # it takes a moment: mistakes in the flags are reported first
+
+    return datasets.load(
+        described.recipe.dataset,
+        described.dataset_dir,
+        not args.no_verify,
+        described.fake_seed,
+    )
+
+
+def preprocessing_of(described: Description, data) -> dict:
+    """Return how the images of a network are normalised: as recorded, or from its data."""
+    if described.preprocessing is not None:
+        return described.preprocessing
+    return data.preprocessing(described.recipe.normalize, described.recipe.pad_value)
+
+
+def _recorded(args, path: str) -> Description:
+    """Return what a record says; UserError for flags that contradict it."""
     given = _network_flags(args)
     if given:
         raise UserError(
-            "--{} {}; accepted: no network flags, {} has a {}".format(
-                given[0], getattr(args, given[0]), run, RECORD
+            "--{} {}; accepted: no network flags, {} describes the network".format(
+                given[0], getattr(args, given[0]), path
             )
         )
-    settings = read_settings(run)
-    recipe = settings.recipe
+    record = read_json_record(path)
+    if not isinstance(record.get("recipe"), dict):
+        raise UserError("{} is not complete: `recipe`".format(path))
+    recipe = recipe_from_dict(record["recipe"])
     if args.dataset is not None and args.dataset != recipe.dataset:
         raise UserError(
             "--dataset {}; accepted: {}, what {} was trained on".format(
-                args.dataset, recipe.dataset, run
+                args.dataset, recipe.dataset, args.checkpoint
             )
         )
-    preprocessing = read_record(run).get("preprocessing")
+    preprocessing = record.get("preprocessing")
+    is_run = os.path.basename(path) == RECORD
     if not isinstance(preprocessing, dict) or not {"mean", "std"} <= set(preprocessing):
-        raise UserError("{}/{} is not complete: `preprocessing`".format(run, RECORD))
-    directory = args.dataset_dir or settings.dataset_dir
-    is_fake = settings.fake and args.dataset_dir is None
-    return recipe, directory, settings.seed if is_fake else None, preprocessing
+        if is_run or preprocessing is not None:
+            raise UserError("{} is not complete: `preprocessing`".format(path))
+        return Description(recipe, args.dataset_dir, None, None)
+    if not is_run or args.dataset_dir is not None:
+        return Description(recipe, args.dataset_dir, None, preprocessing)
+    settings = read_settings(os.path.dirname(path) or ".")
+    fake_seed = settings.seed if settings.fake else None
+    return Description(recipe, settings.dataset_dir, fake_seed, preprocessing)
 
 
 def _network_flags(args) -> list:

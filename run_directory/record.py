@@ -77,6 +77,11 @@ def read_record(directory: str) -> dict:
             "{} is no run directory: it holds no {}; accepted: a directory that a run has "
             "written".format(directory, RECORD)
         )
+    return read_json_record(path)
+
+
+def read_json_record(path: str) -> dict:
+    """Return run.json, or the record beside a converted file; UserError if it is damaged."""
     try:
         with open(path, encoding="utf-8") as stream:
             record = json.load(stream)

@@ -17,7 +17,7 @@ MAX_GROWTH = 4096
 FETCHES = ("sparse", "dense", "plain", "nearest_farthest", "channel_window")
 COMBINES = ("concat", "sum")
 ATTENTIONS = ("none", "liu_zeng", "se")
-STEMS = ("cifar", "imagenet")
+STEMS = ("cifar", "cifar_narrow", "imagenet")
 HEADS = ("gap", "map3x3")
 
 
@@ -61,9 +61,11 @@ class SparseNetConfig:
     dropout:      fraction of values dropped after each convolution of a layer or transition
     attention:    applied to a layer's output: `liu_zeng` (their section 3.3), `se`
                   (squeeze-and-excitation, Hu et al.) or `none`
-    stem:         `cifar` 3x3; `imagenet` 7x7/2, BN-ReLU, 3x3/2 max pool
-    stem_channels: channels of conv0; None means 2k of the first block for `concat` on CIFAR (which
-                  reproduces the paper's counts), k otherwise
+    stem:         `cifar` 3x3; `cifar_narrow`, the same with k channels; `imagenet` 7x7/2, BN-ReLU,
+                  3x3/2 max pool
+    stem_channels: channels of conv0; None means 2k of the first block for `concat` with `cifar`
+                  (which reproduces the paper's counts), and with `cifar_narrow` if dense (as in the
+                  public PyTorch code); k otherwise
     head:         `gap` global average; `map3x3` 2x2 average pooling of the 7x7 map, flattened
     classes:      number of classes
     bias, stem_relu, transition_relu, bottleneck_relu, transition_slots, bn_epsilon: where public
@@ -144,8 +146,8 @@ class SparseNetConfig:
         """Return the number of channels of conv0."""
         if self.stem_channels is not None:
             return self.stem_channels
-        doubled = self.combine == "concat" and self.stem == "cifar"
-        return (2 if doubled else 1) * self.growth_rate[0]
+        is_wide = self.stem == "cifar" or (self.stem == "cifar_narrow" and self.fetch == "dense")
+        return (2 if is_wide and self.combine == "concat" else 1) * self.growth_rate[0]
 
     @property
     def image_size(self) -> int:

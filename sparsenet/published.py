@@ -142,6 +142,7 @@ SOURCES = (
     _MODELZOO,
     "Zhu et al. 2018, section 3; no figures are at hand",
     "public TensorFlow code of Zhu et al.",
+    "public PyTorch code of Zhu et al.",
     "keras-SparseNet",
     "Liu & Zeng 2018",
     "public scripts of Liu & Zeng",
@@ -415,6 +416,8 @@ def _particulars(config: SparseNetConfig, usual_stem: Optional[int]) -> str:
         text += "-" + config.attention.replace("_", "-")
     if config.dropout:
         text += "-dropout{:g}".format(config.dropout)
+    if config.stem == "cifar_narrow":
+        text += "-narrow"
     if config.stem_channels != usual_stem:
         text += "-conv0-{}".format(config.stem_channels)
     if config.unit != "bottleneck" and config.compression < 1:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from conftest import CHECKOUT, run_python
 
-from sparsenet.class_names import CLASS_NAMES
 from sparsenet.config import SparseNetConfig
 from sparsenet.costs import parameters
 from sparsenet.errors import UserError
 from sparsenet.initial_weights import initial_weights
+from sparsenet.known_data import CLASS_NAMES
 from sparsenet.published import RECIPES
 
 if sys.version_info < (3, 10):

@@ -5,21 +5,8 @@ from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
 import keras
 import numpy as np
 
-from sparsenet.class_names import CLASS_NAMES
 from sparsenet.errors import require
-
-# Mean and standard deviation of each colour over the training images, from 0 to 255.
-NORMALIZATIONS = {
-    "c10": {
-        "mean": [125.306918046875, 122.950394140625, 113.86538318359375],
-        "std": [62.993219278136934, 62.08870764001416, 66.70489964063094],
-    },
-    "c100": {
-        "mean": [129.30416560546874, 124.0699626953125, 112.43405005859375],
-        "std": [68.17024289920637, 65.39180804385748, 70.41837018804941],
-    },
-    "imagenet": {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]},
-}
+from sparsenet.known_data import CHANNEL_STATISTICS, CLASS_NAMES
 
 
 def preprocess_input(
@@ -36,9 +23,9 @@ def preprocess_input(
     formats = ("channels_last", "channels_first")
     require(data_format in formats, "data_format", data_format, ", ".join(formats))
     if isinstance(preprocessing, str):
-        known = ", ".join(NORMALIZATIONS)
-        require(preprocessing in NORMALIZATIONS, "preprocessing", preprocessing, known)
-        preprocessing = NORMALIZATIONS[preprocessing]
+        known = ", ".join(CHANNEL_STATISTICS)
+        require(preprocessing in CHANNEL_STATISTICS, "preprocessing", preprocessing, known)
+        preprocessing = CHANNEL_STATISTICS[preprocessing]
     mean, std = (np.asarray(preprocessing[name], np.float32) for name in ("mean", "std"))
     if data_format == "channels_first":
         mean, std = (_channels_first(constant) for constant in (mean, std))

@@ -7,6 +7,7 @@ are set before TensorFlow is imported for the first time.
 
 import logging
 import os
+from typing import Dict
 
 # tensorpack's layers are those of tf.layers, which current TensorFlow has in tf-keras only.
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
@@ -14,7 +15,7 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"
 from common.quiet_tensorflow import stderr_kept_back, tensorflow  # noqa: E402
 
 with stderr_kept_back():
-    import tensorpack  # noqa: F401  (imports further parts of TensorFlow)
+    import tensorpack  # it imports further parts of TensorFlow
     from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 tf = tensorflow.compat.v1
@@ -26,6 +27,11 @@ VERSION = tensorflow.__version__
 # tensorpack calls `logger.error("...", value)` with no placeholder for the value; the traceback
 # that logging prints about that would bury the error itself.
 logging.raiseExceptions = False
+
+
+def versions() -> Dict[str, str]:
+    """Return the versions of the libraries that compute, for run.json."""
+    return {"tensorflow": VERSION, "tensorpack": tensorpack.__version__}
 
 
 def session_config() -> tensorflow.compat.v1.ConfigProto:

@@ -6,7 +6,7 @@ import os
 import re
 from typing import Dict, Optional
 
-from run_directory.checkpoints import find_checkpoint
+from run_directory.checkpoints import CHECKPOINT_PREFIX, checkpoints_of, find_checkpoint
 from run_directory.record import GRAPH, RECORD, read_record
 from run_directory.table import STATS
 from sparsenet.errors import UserError
@@ -14,6 +14,7 @@ from sparsenet.errors import UserError
 STEP = re.compile(r"-(\d+)$")
 UNKNOWN_STEP = -1
 ACTIVATIONS = "activations*.npz"
+ARRAYS = re.compile(CHECKPOINT_PREFIX + r"-\d+(\.npz)?$")  # a checkpoint, where Keras trained
 ACCEPTED = (
     "a run directory, a graph (.pbtxt, .pb, .meta), a checkpoint's prefix, a table "
     "(loss+perf_*.txt, stats.json), run.json, or activations (.npz)"
@@ -55,6 +56,7 @@ def _directory(path: str) -> Source:
     graphs = _matching(path, GRAPH) + _matching(path, "*.pbtxt") + _matching(path, "*.meta")
     activations = _matching(path, ACTIVATIONS)
     prefixes = [each[: -len(".index")] for each in _matching(path, "*.index")]
+    prefixes += [each for each in checkpoints_of(path) if each not in prefixes]
     return Source(
         path,
         record,
@@ -71,7 +73,12 @@ def _matching(directory: str, pattern: str):
 
 def _file(path: str) -> Source:
     name = os.path.basename(path)
-    if name.endswith((".index", ".ckpt")) or ".data-" in name or os.path.isfile(path + ".index"):
+    if (
+        ARRAYS.match(name)
+        or name.endswith((".index", ".ckpt"))
+        or ".data-" in name
+        or os.path.isfile(path + ".index")
+    ):
         prefix = find_checkpoint(path)
         return Source(path, checkpoints={step_of(prefix): prefix}, beside=_record_beside(prefix))
     if not os.path.isfile(path):

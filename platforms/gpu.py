@@ -6,7 +6,7 @@ import re
 import sys
 from typing import List, Optional, Tuple
 
-from common.tf_stack import session_config, tf
+from common.tf_stack import session_config, tf, versions
 
 from common.processes import errors_of, output_of
 from platforms.platform import Platform
@@ -36,7 +36,7 @@ def platform(settings: Settings) -> Platform:
     if not present:
         # Asking takes seconds where there is a driver: only the worker that says it asks.
         remark = why_not_a_gpu() if workers.is_chief else None
-        return Platform("cpu", [describe_cpu()], config, workers=workers, remark=remark)
+        return Platform("cpu", [describe_cpu()], config, versions(), workers=workers, remark=remark)
     # Same seed, same result; and full float32, since runs can only be compared in one precision.
     os.environ.setdefault("TF_CUDNN_DETERMINISTIC", "1")
     if hasattr(tf.config.experimental, "enable_tensor_float_32_execution"):
@@ -44,7 +44,7 @@ def platform(settings: Settings) -> Platform:
     config.gpu_options.allow_growth = True
     gpus = gpus_of_this_process(settings.gpus, present)
     config.gpu_options.visible_device_list = ",".join(map(str, gpus))
-    return Platform("gpu", describe_gpus(gpus), config, workers=workers)
+    return Platform("gpu", describe_gpus(gpus), config, versions(), workers=workers)
 
 
 def gpus_of_this_process(asked: Optional[Tuple[int, ...]], present: int) -> Tuple[int, ...]:

@@ -11,7 +11,7 @@ import os
 import re
 from typing import Dict, Optional
 
-from common.tf_stack import session_config, tf
+from common.tf_stack import session_config, tf, versions
 
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
@@ -37,6 +37,7 @@ def platform(npu: NpuSettings) -> Platform:
         "npu",
         ["Ascend NPU, device {}".format(device)],
         npu_session_config(options),
+        versions(),
         wrap_optimizer=lambda optimizer: wrap(optimizer, npu.loss_scale, world_size, bridge),
         precision=str(options["precision_mode"]),
         options=dict(options, loss_scale=npu.loss_scale and dataclasses.asdict(npu.loss_scale)),

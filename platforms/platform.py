@@ -1,9 +1,7 @@
 """What a run computes on, as training sees it; each launcher fills it in."""
 
 import dataclasses
-from typing import Callable, Dict, List, Optional, Sequence
-
-from common.tf_stack import tf
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from platforms.workers import Workers
 
@@ -15,7 +13,8 @@ class Platform:
     name:           gpu, npu or cpu; part of file names
     devices:        a description of each device of this process; each takes an equal part of its
                     batches
-    session_config: how TensorFlow sessions use the devices
+    session_config: how TensorFlow sessions use the devices; None where Keras computes
+    versions:       of the libraries that compute, for run.json
     wrap_optimizer: returns the optimizer with what the platform adds to it
     precision:      of the computation, as run.json records it
     options:        what else was asked of the platform, for run.json
@@ -26,7 +25,8 @@ class Platform:
 
     name: str
     devices: List[str]
-    session_config: tf.ConfigProto
+    session_config: Any
+    versions: Dict[str, str] = dataclasses.field(default_factory=dict)
     wrap_optimizer: Callable = lambda optimizer: optimizer
     precision: str = "float32"
     options: Dict[str, object] = dataclasses.field(default_factory=dict)

@@ -6,11 +6,7 @@ same weights. Horovod and Ascend's HCCL provide them; without either there is on
 
 import dataclasses
 import os
-from typing import Callable, Optional
-
-from common.tf_stack import tf
-
-from tensorpack import HorovodTrainer, SimpleTrainer
+from typing import Any, Callable, Optional
 
 from sparsenet.errors import UserError
 
@@ -24,20 +20,22 @@ class Workers:
 
     rank:         of this worker, from 0; the chief's is 0
     world_size:   number of workers
-    mean:         returns the mean of a tensor over all workers, all of which have to run it
+    mean:         returns the mean of a tensor over all workers, all of which have to run it; None
+                  for a single one
     broadcast:    returns an op that gives all workers the chief's variables; None where the
                   trainer does that itself
     barrier:      returns once every worker has called it; None where a launch script ends all
                   workers if one fails
-    make_trainer: returns a trainer for one device; it averages gradients unless the optimizer does
+    make_trainer: returns tensorpack's trainer for one device, which averages gradients unless the
+                  optimizer does; None for the simple one
     """
 
     rank: int = 0
     world_size: int = 1
-    mean: Callable[[tf.Tensor], tf.Tensor] = tf.identity
-    broadcast: Optional[Callable[[], tf.Operation]] = None
-    barrier: Optional[Callable[[tf.ConfigProto], None]] = None
-    make_trainer: Callable = SimpleTrainer
+    mean: Optional[Callable[[Any], Any]] = None
+    broadcast: Optional[Callable[[], Any]] = None
+    barrier: Optional[Callable[[Any], None]] = None
+    make_trainer: Optional[Callable] = None
 
     @property
     def is_chief(self) -> bool:
@@ -70,8 +68,10 @@ def horovod_workers(has_gpus: bool) -> Workers:
     )
 
 
-def horovod_barrier(session_config: tf.ConfigProto) -> None:
+def horovod_barrier(session_config) -> None:
     """Return once every worker has called this; OpError if one has ended before."""
+    from common.tf_stack import tf
+
     import horovod.tensorflow as hvd
 
     with tf.Graph().as_default(), tf.Session(config=session_config) as session:
@@ -85,18 +85,20 @@ def local_rank() -> int:
     return hvd.local_rank()
 
 
-def horovod_trainer() -> HorovodTrainer:
+def horovod_trainer():
     """Return tensorpack's Horovod trainer.
 
     It broadcasts the variables before the first step and averages the gradients.
     """
+    from tensorpack import HorovodTrainer
+
     trainer = HorovodTrainer(average=True)
     # Moving statistics are averaged at an epoch's end; the chief's must not replace them before.
     trainer.BROADCAST_EVERY_EPOCH = False
     return trainer
 
 
-def horovod_trainer_without_gpu() -> HorovodTrainer:
+def horovod_trainer_without_gpu():
     """Return the Horovod trainer for a host without GPUs: naming one aborts TensorFlow 1.15."""
     trainer = horovod_trainer()
     trainer._local_rank = ""  # what the trainer puts into visible_device_list

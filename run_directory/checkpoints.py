@@ -17,6 +17,7 @@ from sparsenet.config import SparseNetConfig
 from sparsenet.errors import UserError
 
 CHECKPOINT_PREFIX = "model"
+KEPT_CHECKPOINTS = 5  # the newest, beside that of step 0
 INDEX, DATA, ARRAYS = ".index", ".data-00000-of-00001", ".npz"
 
 

@@ -42,6 +42,9 @@ def find_table(directory: str) -> str:
     return tables[0]
 
 
+# In its first steps a process sets up memory and kernels; on an NPU it compiles.
+UNTIMED_STEPS = 20
+
 NOTES = """\
 # Losses are cross entropy per image, without weight decay; errors are fractions.
 # train_* are means over the epoch's augmented batches, while the weights move; test_* are over

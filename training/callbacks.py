@@ -17,25 +17,15 @@ from tqdm import tqdm
 from cifar_data import Dataset
 from common.files import write_whole
 from platforms.workers import Workers
-from run_directory.checkpoints import CHECKPOINT_PREFIX, checkpoints_of
+from run_directory.checkpoints import CHECKPOINT_PREFIX, KEPT_CHECKPOINTS, checkpoints_of
 from run_directory.record import GRAPH
-from run_directory.table import COLUMNS, Row, Table
+from run_directory.table import COLUMNS, UNTIMED_STEPS, Row, Table
 from sparsenet.errors import RunFailed
 from sparsenet.recipes import Recipe
 from sparsenet_model import CROSS_ENTROPY, INCORRECT
-from training.screen import show
+from training.screen import HEADER, print_epoch, show
 
-KEPT_CHECKPOINTS = 5
 SECONDS_BETWEEN_LINES = 60
-# In its first steps a process sets up memory and kernels; on an NPU it compiles.
-UNTIMED_STEPS = 20
-
-
-HEADER = "    epoch     lr    train   error     test   error  images/s  seconds      left"
-LINE = (
-    "{of:>9} {learning_rate:>6.4g}  {train_loss:>7.4f} {train_error:>7.2%}  {test_loss:>7.4f} "
-    "{test_error:>7.2%}  {images_per_second:>8.0f} {epoch_seconds:>8.1f} {left:>9}"
-)
 
 
 class TrainingMeter(Callback):
@@ -56,7 +46,7 @@ class TrainingMeter(Callback):
             [tower.get_tensor(name + ":0") for tower in towers]
             for name in (CROSS_ENTROPY, INCORRECT)
         ]
-        if self._workers.world_size > 1:
+        if self._workers.mean is not None:
             with tf.name_scope("training_meter"):
                 self._own = tf.placeholder(tf.float32, [2], "own")
                 self._mean = self._workers.mean(self._own)
@@ -93,7 +83,7 @@ class TrainingMeter(Callback):
         timed = (self._images - self._images_untimed) * self._workers.world_size
         self.images_per_second = timed / seconds
         self._loss, self._error = self._loss_sum / self._images, self._incorrect_sum / self._images
-        if self._workers.world_size > 1:
+        if self._workers.mean is not None:
             session = tf.get_default_session()
             own = {self._own: [self._loss, self._error]}
             self._loss, self._error = session.run(self._mean, own).tolist()
@@ -227,14 +217,8 @@ class ProgressPrinter(Callback):
 
     def _trigger_epoch(self):
         done = self.epoch_num - self.trainer.starting_epoch + 1
-        epochs = self.trainer.max_epoch
-        left = (time.perf_counter() - self._start) / done * (epochs - self.epoch_num)
-        shown = dict(
-            self.table.rows[-1],
-            of="{}/{}".format(self.epoch_num, epochs),
-            left=tqdm.format_interval(left),
-        )
-        show(LINE.format(**shown))
+        seconds = (time.perf_counter() - self._start) / done
+        print_epoch(self.table.rows[-1], self.trainer.max_epoch, seconds)
 
     def _after_train(self):
         if self._bar is not None:
@@ -308,10 +292,9 @@ class AverageStatistics(Callback):
         self._workers = workers
 
     def _setup_graph(self):
+        mean = self._workers.mean or tf.identity
         with tf.name_scope("average_statistics"):
-            self._average = tf.group(
-                *[tf.assign(v, self._workers.mean(v)) for v in tf.model_variables()]
-            )
+            self._average = tf.group(*[tf.assign(v, mean(v)) for v in tf.model_variables()])
 
     def _trigger_epoch(self):
         self._average.run()

@@ -3,17 +3,12 @@
 import contextlib
 import datetime
 import fcntl
-import logging
 import os
 import platform as host
 import sys
 from typing import Iterator, Optional
 
-from common.tf_stack import VERSION
-
 import numpy as np
-import tensorpack
-from tensorpack import logger
 
 from common.processes import output_of
 from run_directory.curves import plot_curves
@@ -41,9 +36,6 @@ def open_records(run: Run) -> Table:
     Raises RunFailed if a file can't be written.
     """
     try:
-        logger_to_file_only()
-        # "k" keeps what is there and asks nothing; the directory is new or to be resumed.
-        logger.set_logger_dir(run.directory, action="k")
         write_record(run.directory, describe_run(run))
         if run.checkpoint is not None:
             write_stats(run.directory, run.rows)
@@ -113,19 +105,13 @@ def describe_start(run: Run) -> dict:
         "devices": run.platform.devices,
         "workers": run.platform.workers.world_size,
         "commit": describe_commit(),
-        "versions": describe_versions(),
+        "versions": {
+            "python": host.python_version(),
+            **run.platform.versions,
+            "numpy": np.__version__,
+            "system": "{} {}".format(host.system(), host.machine()),
+        },
         **({run.platform.name: run.platform.options} if run.platform.options else {}),
-    }
-
-
-def describe_versions() -> dict:
-    """Return the versions of the software that computes, for run.json."""
-    return {
-        "python": host.python_version(),
-        "tensorflow": VERSION,
-        "tensorpack": tensorpack.__version__,
-        "numpy": np.__version__,
-        "system": "{} {}".format(host.system(), host.machine()),
     }
 
 
@@ -137,10 +123,3 @@ def describe_commit() -> Optional[str]:
         return None
     changed = output_of(["git", "-C", here, "status", "--porcelain", "--untracked-files=no"])
     return commit + ("+" if changed else "")
-
-
-def logger_to_file_only() -> None:
-    """Keep tensorpack's messages, warnings included, off the terminal; they go to log.log only."""
-    for handler in logging.getLogger("tensorpack").handlers:
-        if not isinstance(handler, logging.FileHandler):
-            handler.setLevel(logging.CRITICAL)

@@ -21,7 +21,6 @@ from training.prepare import Run, prepare
 from training.records import (
     close_records,
     locked,
-    logger_to_file_only,
     make_folders,
     open_records,
 )
@@ -81,6 +80,7 @@ def background_errors_to_log() -> Iterator[None]:
 
 def train_as_chief(run: Run) -> None:
     """Run the epochs and write the run directory, however the run ends."""
+    open_log(run.directory)
     table = open_records(run)
     print_start(run)
     try:
@@ -101,6 +101,23 @@ def train_as_chief(run: Run) -> None:
         )
     close_records(run, table)
     print_summary(run, table)
+
+
+def open_log(directory: str) -> None:
+    """Have tensorpack write log.log there; RunFailed if it can't."""
+    logger_to_file_only()
+    try:
+        # "k" keeps what is there and asks nothing; the directory is new or to be resumed.
+        logger.set_logger_dir(directory, action="k")
+    except OSError as error:
+        raise RunFailed("run directory {}: {}".format(directory, error.strerror or error))
+
+
+def logger_to_file_only() -> None:
+    """Keep tensorpack's messages, warnings included, off the terminal; they go to log.log only."""
+    for handler in logging.getLogger("tensorpack").handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.CRITICAL)
 
 
 def train_as_worker(run: Run) -> None:

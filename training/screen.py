@@ -5,10 +5,12 @@ import sys
 import textwrap
 from typing import Dict, Iterable, Tuple
 
+from tqdm import tqdm
+
 from platforms.platform import Platform
 from run_directory.checkpoints import latest_checkpoint
 from run_directory.record import CURVES
-from run_directory.table import Table, summary
+from run_directory.table import Row, Table, summary
 from sparsenet.costs import macs, parameters
 from training.prepare import Run
 
@@ -19,6 +21,23 @@ def show(text: str) -> None:
         print(text, flush=True)
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+HEADER = "    epoch     lr    train   error     test   error  images/s  seconds      left"
+LINE = (
+    "{of:>9} {learning_rate:>6.4g}  {train_loss:>7.4f} {train_error:>7.2%}  {test_loss:>7.4f} "
+    "{test_error:>7.2%}  {images_per_second:>8.0f} {epoch_seconds:>8.1f} {left:>9}"
+)
+
+
+def print_epoch(row: Row, epochs: int, seconds: float) -> None:
+    """Print the line of an epoch, below HEADER.
+
+    seconds: that an epoch takes, its test and checkpoint included, to tell the time left
+    """
+    epoch = int(row["epoch"])
+    left = tqdm.format_interval(seconds * (epochs - epoch))
+    show(LINE.format(**row, of="{}/{}".format(epoch, epochs), left=left))
 
 
 def print_start(run: Run) -> None:

@@ -5,7 +5,7 @@ from typing import Optional
 from common.tf_stack import tf
 
 import numpy as np
-from tensorpack import FeedInput, QueueInput, SyncMultiGPUTrainerReplicated
+from tensorpack import FeedInput, QueueInput, SimpleTrainer, SyncMultiGPUTrainerReplicated
 from tensorpack.callbacks import HyperParamSetterWithFunc, JSONWriter, RunUpdateOps
 from tensorpack.dataflow import DataFromGenerator
 from tensorpack.tfutils.sesscreate import NewSessionCreator
@@ -96,7 +96,7 @@ def make_trainer(platform: Platform):
     """Return the trainer for the devices of this process."""
     towers = len(platform.devices)
     if towers == 1:
-        trainer = platform.workers.make_trainer()
+        trainer = (platform.workers.make_trainer or SimpleTrainer)()
     else:
         trainer = SyncMultiGPUTrainerReplicated(list(range(towers)))
     trainer.is_chief = platform.workers.is_chief

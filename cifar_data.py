@@ -538,6 +538,30 @@ def channel_statistics(images: np.ndarray) -> Tuple[List[float], List[float]]:
 Batch = namedtuple("Batch", "images labels")
 
 
+class Draws(NamedTuple):
+    """What an epoch draws at random, for the i-th image it reads: each [N].
+
+    order:         its index in the training set
+    rows, columns: of its crop's first pixel in the padded image
+    mirrored:      whether it is mirrored
+    """
+
+    order: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+    mirrored: np.ndarray
+
+
+def draw_epoch(count: int, seed: int, epoch: int, augmentation: Augmentation) -> Draws:
+    """Return what an epoch over `count` images draws, a function of seed and epoch."""
+    # RandomState: NumPy's compatibility policy freezes its streams, but not those of Generator.
+    stream = np.random.RandomState([seed, epoch])
+    order = stream.permutation(count)
+    rows, columns = stream.randint(0, 2 * augmentation.pad + 1, size=(2, count))
+    mirrored = stream.randint(0, 2, size=count).astype(bool) & augmentation.mirror
+    return Draws(order, rows, columns, mirrored)
+
+
 def training_epoch(
     data: ImageSet, batch_size: int, seed: int, epoch: int, augmentation: Augmentation,
     part: Tuple[int, int] = (0, 1),
@@ -550,12 +574,8 @@ def training_epoch(
     Standard augmentation (paper, section 4.1): pad, crop 32x32 at random, mirror half of the
     images. The last images, which fill no batch, are left out; in each epoch they are others.
     """
-    # RandomState: NumPy's compatibility policy freezes its streams, but not those of Generator.
-    stream = np.random.RandomState([seed, epoch])
     count, pad = len(data.labels), augmentation.pad
-    order = stream.permutation(count)
-    rows, columns = stream.randint(0, 2 * pad + 1, size=(2, count))
-    mirrored = stream.randint(0, 2, size=count).astype(bool) & augmentation.mirror
+    order, rows, columns, mirrored = draw_epoch(count, seed, epoch, augmentation)
     size = batch_size // part[1]
     padded = np.empty((size, SIZE + 2 * pad, SIZE + 2 * pad, 3), np.uint8)
     padded[:] = augmentation.pad_value

@@ -73,12 +73,7 @@ def _matching(directory: str, pattern: str):
 
 def _file(path: str) -> Source:
     name = os.path.basename(path)
-    if (
-        ARRAYS.match(name)
-        or name.endswith((".index", ".ckpt"))
-        or ".data-" in name
-        or os.path.isfile(path + ".index")
-    ):
+    if _is_checkpoint(path):
         prefix = find_checkpoint(path)
         return Source(path, checkpoints={step_of(prefix): prefix}, beside=_record_beside(prefix))
     if not os.path.isfile(path):
@@ -92,6 +87,13 @@ def _file(path: str) -> Source:
     if name.endswith((".txt", ".log", ".json", ".tsv", ".csv")):
         return Source(path, curves=path)
     raise UserError("{} is of an unknown kind; accepted: {}".format(path, ACCEPTED))
+
+
+def _is_checkpoint(path: str) -> bool:
+    """Return whether a path is that of a checkpoint, by its prefix or one of its files."""
+    name = os.path.basename(path)
+    is_file = name.endswith((".index", ".ckpt")) or ".data-" in name
+    return is_file or bool(ARRAYS.match(name)) or os.path.isfile(path + ".index")
 
 
 def step_of(prefix: str) -> int:

@@ -1,7 +1,6 @@
 """The platform of one machine's GPUs, or of its CPU where there is none."""
 
 import os
-import platform as host
 import re
 import sys
 from typing import List, Optional, Tuple
@@ -9,7 +8,7 @@ from typing import List, Optional, Tuple
 from common.tf_stack import session_config, tf, versions
 
 from common.processes import errors_of, output_of
-from platforms.platform import Platform
+from platforms.platform import Platform, describe_cpu
 from platforms.workers import Workers, horovod_workers, local_rank, started_by_horovod
 from run_directory.settings import Settings
 from sparsenet.errors import UserError
@@ -95,17 +94,6 @@ def why_not_a_gpu() -> Optional[str]:
 def has_nvidia_driver() -> bool:
     """Return whether this machine has NVIDIA's driver, hence probably a GPU."""
     return os.path.exists("/proc/driver/nvidia/version") or bool(output_of(["nvidia-smi", "-L"]))
-
-
-def describe_cpu() -> str:
-    """Return the name and the number of cores of this machine's processor."""
-    name = host.machine()
-    try:
-        with open("/proc/cpuinfo") as stream:
-            name = next(line.split(":", 1)[1].strip() for line in stream if "model name" in line)
-    except (OSError, StopIteration):
-        pass  # not Linux, or a processor that gives no name there
-    return "{}, {} cores".format(name, os.cpu_count())
 
 
 def describe_gpus(ids: Tuple[int, ...]) -> List[str]:

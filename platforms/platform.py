@@ -1,6 +1,8 @@
 """What a run computes on, as training sees it; each launcher fills it in."""
 
 import dataclasses
+import os
+import platform as host
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from platforms.workers import Workers
@@ -16,6 +18,7 @@ class Platform:
     session_config: how TensorFlow sessions use the devices; None where Keras computes
     versions:       of the libraries that compute, for run.json
     wrap_optimizer: returns the optimizer with what the platform adds to it
+    engine:         what trains: `tensorpack`, or Keras and its backend, such as `keras jax`
     precision:      of the computation, as run.json records it
     options:        what else was asked of the platform, for run.json
     workers:        the processes that train together
@@ -28,6 +31,7 @@ class Platform:
     session_config: Any
     versions: Dict[str, str] = dataclasses.field(default_factory=dict)
     wrap_optimizer: Callable = lambda optimizer: optimizer
+    engine: str = "tensorpack"
     precision: str = "float32"
     options: Dict[str, object] = dataclasses.field(default_factory=dict)
     workers: Workers = Workers()
@@ -38,3 +42,14 @@ class Platform:
     def total_devices(self) -> int:
         """Return the number of devices of all workers."""
         return len(self.devices) * self.workers.world_size
+
+
+def describe_cpu() -> str:
+    """Return the name and the number of cores of this machine's processor."""
+    name = host.machine()
+    try:
+        with open("/proc/cpuinfo") as stream:
+            name = next(line.split(":", 1)[1].strip() for line in stream if "model name" in line)
+    except (OSError, StopIteration):
+        pass  # not Linux, or a processor that gives no name there
+    return "{}, {} cores".format(name, os.cpu_count())

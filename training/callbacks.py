@@ -1,7 +1,6 @@
 """The callbacks of a run: measure, show progress, test, record, save."""
 
 import contextlib
-import math
 import os
 import sys
 import time
@@ -20,9 +19,9 @@ from platforms.workers import Workers
 from run_directory.checkpoints import CHECKPOINT_PREFIX, KEPT_CHECKPOINTS, checkpoints_of
 from run_directory.record import GRAPH
 from run_directory.table import COLUMNS, UNTIMED_STEPS, Row, Table
-from sparsenet.errors import RunFailed
 from sparsenet.recipes import Recipe
 from sparsenet_model import CROSS_ENTROPY, INCORRECT
+from training.records import check_finite
 from training.screen import HEADER, print_epoch, show
 
 SECONDS_BETWEEN_LINES = 60
@@ -73,7 +72,7 @@ class TrainingMeter(Callback):
         self._images += len(losses)
 
     def _trigger_step(self):
-        check_finite("training", self._loss_sum, self)
+        check_finite("training", self._loss_sum, self.global_step, self.epoch_num)
         if self._untimed_steps:
             self._untimed_steps -= 1
             self._restart_clock()
@@ -96,16 +95,6 @@ class TrainingMeter(Callback):
             "epoch_seconds": self._images * self._workers.world_size / self.images_per_second,
             "images_per_second": self.images_per_second,
         }
-
-
-def check_finite(what: str, loss: float, callback: Callback) -> None:
-    """Raise RunFailed, naming the step, if a loss is NaN or infinite."""
-    if not math.isfinite(loss):
-        raise RunFailed(
-            "the {} loss is {} at step {} (epoch {})".format(
-                what, loss, callback.global_step, callback.epoch_num
-            )
-        )
 
 
 class TestSetEvaluator(Callback):
@@ -153,7 +142,7 @@ class EpochReport(Callback):
         }
         row.update(self.meter.results())
         row.update(self.test_set.evaluate())
-        check_finite("test", row["test_loss"], self)
+        check_finite("test", row["test_loss"], self.global_step, self.epoch_num)
         self.table.append(row)
         for name in COLUMNS[2:]:
             self.trainer.monitors.put_scalar(name, row[name])

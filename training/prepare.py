@@ -136,9 +136,10 @@ def resume(run: Run) -> Run:
 
 def _require_same(run: Run, record: dict) -> None:
     """Raise UserError if a run can't be resumed under the conditions it began with."""
-    then = dict({"workers": 1}, **record)
+    then = dict({"workers": 1, "engine": "tensorpack"}, **record)
     then["devices"] = len(record.get("devices", ()))
     for field, now in [
+        ("engine", run.platform.engine),
         ("platform", run.platform.name),
         ("devices", len(run.platform.devices)),
         ("workers", run.platform.workers.world_size),

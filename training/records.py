@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import fcntl
+import math
 import os
 import platform as host
 import sys
@@ -73,6 +74,12 @@ def close_records(run: Run, table: Table) -> None:
         plot_curves(curves, title, os.path.join(run.directory, CURVES))
 
 
+def check_finite(what: str, loss: float, step: int, epoch: int) -> None:
+    """Raise RunFailed, naming the step, if a loss is NaN or infinite."""
+    if not math.isfinite(loss):
+        raise RunFailed("the {} loss is {} at step {} (epoch {})".format(what, loss, step, epoch))
+
+
 def describe_run(run: Run) -> dict:
     """Return what run.json says about a run from now on."""
     now = {
@@ -88,6 +95,7 @@ def describe_run(run: Run) -> dict:
         describe_start(run),
         **now,
         parameters=parameters(run.recipe.config),
+        engine=run.platform.engine,
         platform=run.platform.name,
         precision=run.platform.precision,
         seed=run.settings.seed,

@@ -5,7 +5,6 @@ The launchers differ in the :class:`Platform` that they choose; everything else 
 
 import contextlib
 import logging
-import shlex
 import threading
 from typing import Callable, Iterator
 
@@ -14,17 +13,12 @@ from common.tf_stack import tf
 from tensorpack import logger
 
 from platforms.platform import Platform
-from run_directory.checkpoints import latest_checkpoint
 from run_directory.settings import Settings
 from sparsenet.errors import RunFailed
+from training.chief import recorded
 from training.prepare import Run, prepare
-from training.records import (
-    close_records,
-    locked,
-    make_folders,
-    open_records,
-)
-from training.screen import print_start, print_summary, show
+from training.records import locked, make_folders
+from training.screen import show
 from training.trainer import run_epochs
 
 
@@ -81,26 +75,7 @@ def background_errors_to_log() -> Iterator[None]:
 def train_as_chief(run: Run) -> None:
     """Run the epochs and write the run directory, however the run ends."""
     open_log(run.directory)
-    table = open_records(run)
-    print_start(run)
-    try:
-        run_epochs(run, table)
-    except KeyboardInterrupt:
-        if latest_checkpoint(run.directory):
-            show("\nresume with: --resume {}".format(shlex.quote(run.directory)))
-        close_records(run, table)
-        raise
-    except (RunFailed, tf.errors.OpError, OSError) as error:
-        # A full disk fails the closing summary too: report what failed first.
-        with contextlib.suppress(OSError):
-            close_records(run, table)
-        raise RunFailed(
-            "{}; last good checkpoint: {}".format(
-                reason_of(error), latest_checkpoint(run.directory)
-            )
-        )
-    close_records(run, table)
-    print_summary(run, table)
+    recorded(run, run_epochs, (tf.errors.OpError,), reason_of)
 
 
 def open_log(directory: str) -> None:

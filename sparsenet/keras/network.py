@@ -34,9 +34,14 @@ def connect(
     pooling: Optional[str] = None,
     classifier_activation=None,
     kernel_regularizer=None,
+    batch_normalization=layers.BatchNormalization,
 ):
-    """Return what the network makes of symbolic images; for the arguments, see build.build."""
-    builder = _Builder(config, tuple(images.shape[1:]), kernel_regularizer)
+    """Return what the network makes of symbolic images; for the arguments, see build.build.
+
+    batch_normalization: the class of those layers
+    """
+    shape = tuple(images.shape[1:])
+    builder = _Builder(config, shape, kernel_regularizer, batch_normalization)
     return builder.head(builder.features(images), include_top, pooling, classifier_activation)
 
 
@@ -72,12 +77,15 @@ def layer_name(scope: str) -> str:
 class _Builder:
     """Layers of one network, wired as sparsenet_model.py wires the TensorFlow graph."""
 
-    def __init__(self, config: SparseNetConfig, input_shape: Shape, kernel_regularizer):
+    def __init__(
+        self, config: SparseNetConfig, input_shape: Shape, kernel_regularizer, batch_normalization
+    ):
         self.config = config
         self.is_channels_first = _is_channels_first()
         self.axis = 1 if self.is_channels_first else 3
         self.input_shape = input_shape
         self.kernel_regularizer = kernel_regularizer
+        self.batch_normalization = batch_normalization
 
     # Single layers, each under the name of its scope
 
@@ -95,7 +103,7 @@ class _Builder:
 
     def bn(self, scope: str, x):
         """Return batch normalisation; the shape is kept."""
-        return layers.BatchNormalization(
+        return self.batch_normalization(
             axis=self.axis,
             momentum=BN_MOMENTUM,
             epsilon=bn_epsilon(self.config),

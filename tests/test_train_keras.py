@@ -1,0 +1,77 @@
+"""scripts/train_keras.py: the run of main_gpu.py, on JAX and on TensorFlow."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from conftest import CHECKOUT, TINY, assert_refused, launch, run_python
+
+from run_directory.checkpoints import read_arrays
+from run_directory.table import find_table, read_rows
+
+if sys.version_info < (3, 10):
+    pytest.skip("Keras 3 needs Python 3.10", allow_module_level=True)
+
+pytestmark = pytest.mark.trains
+FLAGS = [*TINY, "--max_epoch", "2", "--drop_1", "1", "--drop_2", "2"]
+
+
+def train_keras(*arguments, backend="jax", **environment):
+    environment = dict({"KERAS_BACKEND": backend, "XLA_FLAGS": ""}, **environment)
+    return run_python(CHECKOUT / "scripts" / "train_keras.py", *arguments, env=environment)
+
+
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+def test_one_step_is_that_of_the_graph(tmp_path, backend):
+    flags = [*FLAGS, "--max_epoch", "1", "--steps_per_epoch", "1", "--log_dir", tmp_path]
+    assert launch(*flags, "--name", "graph").code == 0
+    result = train_keras(*flags, "--name", "twin", backend=backend)
+    assert result.code == 0, result
+    graph, twin = (tmp_path / name for name in ("graph", "twin"))
+    for step in ("model-0", "model-1"):
+        a, b = (read_arrays(str(run / step)) for run in (graph, twin))
+        assert set(a) == set(b)
+        # Digits have a flat background, where rounding opens or shuts a ReLU for many pixels at
+        # once: with real images the largest difference is 3e-5.
+        limit = 0 if step == "model-0" else 5e-4
+        for name in a:
+            if "Momentum" not in name:
+                assert np.abs(a[name].astype(np.float64) - b[name]).max() <= limit, (step, name)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
+    flags = [*FLAGS, "--dropout", "0.2", "--log_dir", tmp_path]
+    assert train_keras(*flags, "--name", "whole").code == 0
+    cut = [*flags[:-2], "--max_epoch", "1", "--log_dir", tmp_path, "--name", "cut"]
+    assert train_keras(*cut).code == 0
+    resumed = train_keras("--resume", tmp_path / "cut", "--max_epoch", "2")
+    assert resumed.code == 0, resumed
+    whole, cut = (read_arrays(str(tmp_path / name / "model-10")) for name in ("whole", "cut"))
+    assert all(np.array_equal(whole[name], cut[name]) for name in whole)
+    record = json.loads((tmp_path / "cut" / "run.json").read_text())
+    assert record["engine"] == "keras jax" and len(record["resumed"]) == 1
+    assert len(read_rows(find_table(str(tmp_path / "cut")))) == 2
+    # The other launcher can't go on with it, and says so.
+    assert_refused(launch("--resume", tmp_path / "cut", "--max_epoch", "3"), "engine", "keras jax")
+
+
+def test_two_devices_train_as_one(tmp_path):
+    flags = [*FLAGS, "--max_epoch", "1", "--log_dir", tmp_path]
+    assert train_keras(*flags, "--name", "one").code == 0
+    two = "--xla_force_host_platform_device_count=2"
+    result = train_keras(*flags, "--devices", "2", "--name", "two", XLA_FLAGS=two)
+    assert result.code == 0, result
+    one, two = (read_arrays(str(tmp_path / name / "model-5")) for name in ("one", "two"))
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-3, atol=1e-3, err_msg=name)
+
+
+def test_mistakes(tmp_path):
+    for arguments, words in [
+        (["--gpu", "0"], ["--gpu", "--devices"]),
+        (["--devices", "9"], ["--devices 9", "accepted: 1"]),
+        (["--processes", "2"], ["--coordinator"]),
+    ]:
+        assert_refused(train_keras(*FLAGS, "--log_dir", tmp_path, *arguments), *words)
+    assert not list(tmp_path.iterdir())

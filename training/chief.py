@@ -1,0 +1,48 @@
+"""What the process that writes the run directory does around the epochs, whatever trains."""
+
+import contextlib
+import shlex
+from typing import Callable, Tuple, Type
+
+from run_directory.checkpoints import latest_checkpoint
+from run_directory.table import Table
+from sparsenet.errors import RunFailed
+from training.prepare import Run
+from training.records import close_records, open_records
+from training.screen import print_start, print_summary, show
+
+
+def recorded(
+    run: Run,
+    run_epochs: Callable[[Run, Table], None],
+    failures: Tuple[Type[Exception], ...] = (),
+    reason_of: Callable[[Exception], str] = str,
+) -> None:
+    """Run the epochs and write the run directory, however the run ends.
+
+    failures:  exceptions of what trains that end a run, beside RunFailed and OSError
+    reason_of: returns the line that says what happened
+
+    Raises RunFailed that names the last good checkpoint.
+    """
+    ends = (RunFailed, OSError) + failures
+    table = open_records(run)
+    print_start(run)
+    try:
+        run_epochs(run, table)
+    except KeyboardInterrupt:
+        if latest_checkpoint(run.directory):
+            show("\nresume with: --resume {}".format(shlex.quote(run.directory)))
+        close_records(run, table)
+        raise
+    except ends as error:
+        # A full disk fails the closing summary too: report what failed first.
+        with contextlib.suppress(OSError):
+            close_records(run, table)
+        raise RunFailed(
+            "{}; last good checkpoint: {}".format(
+                reason_of(error), latest_checkpoint(run.directory)
+            )
+        )
+    close_records(run, table)
+    print_summary(run, table)

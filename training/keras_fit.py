@@ -1,0 +1,59 @@
+"""Epochs by Keras's own loop, model.fit: on any backend, and with data that are read from files."""
+
+from typing import Iterator, Sequence
+
+import keras
+import numpy as np
+
+from training.keras_model import NesterovSGD
+from training.prepare import Run
+
+Sums = Sequence[np.ndarray]  # losses and errors
+TEST_BATCH = 100
+
+
+class FitEpochs:
+    """Train and test a model with model.fit and model.predict."""
+
+    def __init__(self, run: Run, model: keras.Model, optimizer: NesterovSGD):
+        self.run = run
+        self.model = model
+        self.constants = [
+            np.asarray(run.preprocessing[name], np.float32) for name in ("mean", "std")
+        ]
+        model.compile(
+            optimizer=optimizer,
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+            jit_compile=keras.backend.backend() == "jax",
+        )
+
+    def train(self, epoch: int) -> Iterator[Sums]:
+        """Train for an epoch; yield the sums of losses and of errors over it."""
+        run = self.run
+        batches = run.data.training_batches(
+            run.recipe.batch_size, run.settings.seed, run.steps_per_epoch, epoch, run.preprocessing
+        )
+        pairs = ((self._normalized(each.images), each.labels) for each in batches)
+        history = self.model.fit(pairs, steps_per_epoch=run.steps_per_epoch, verbose=0).history
+        images = run.steps_per_epoch * run.recipe.batch_size
+        yield [
+            np.array([images * each]) for each in (history["loss"][-1], 1 - history["accuracy"][-1])
+        ]
+
+    def test(self) -> Sums:
+        """Return losses and errors of the test images, in order."""
+        losses, errors = [], []
+        batch_size = min(TEST_BATCH, len(self.run.data.test.labels))
+        for batch, count in self.run.data.test_batches(batch_size):
+            logits = self.model.predict_on_batch(self._normalized(batch.images))[:count]
+            logits, labels = np.asarray(logits, np.float64), batch.labels[:count]
+            logits = logits - logits.max(axis=1, keepdims=True)
+            chosen = logits[np.arange(count), labels]
+            losses.append(np.log(np.exp(logits).sum(axis=1)) - chosen)
+            errors.append(logits.argmax(axis=1) != labels)
+        return np.concatenate(losses), np.concatenate(errors).astype(np.float64)
+
+    def _normalized(self, images: np.ndarray) -> np.ndarray:
+        mean, std = self.constants
+        return (images.astype(np.float32) - mean) / std

@@ -1,0 +1,120 @@
+"""The Keras model that is trained, and its optimizer: what the TensorFlow graph computes."""
+
+from typing import Dict
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from sparsenet.arrays import fitting
+from sparsenet.config import SparseNetConfig
+from sparsenet.keras.network import connect, default_shape
+from sparsenet.keras.weights import set_variables, variables
+
+MOMENTUM = 0.9
+SLOT = "/Momentum"  # of a variable, as TensorFlow names it
+
+
+class BatchNormalization(layers.BatchNormalization):
+    """Batch normalisation whose moving variance is of the unbiased kind.
+
+    That is what TensorFlow's graph has, and PyTorch: the batch's variance times n / (n - 1), with n
+    values a channel. Keras's own has it without. The batch itself is normalised alike.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        """Return the normalised inputs; the shape is kept."""
+        kept = self.momentum * ops.convert_to_tensor(self.moving_variance)
+        outputs = super().call(inputs, training=training, mask=mask)
+        if training and self.trainable:
+            now = ops.convert_to_tensor(self.moving_variance)
+            values = ops.cast(ops.size(inputs) // inputs.shape[self.axis], now.dtype)
+            self.moving_variance.assign(now + (now - kept) / (values - 1))
+        return outputs
+
+
+class NesterovSGD(keras.optimizers.Optimizer):
+    """SGD with Nesterov momentum and weight decay, in the form of TensorFlow and PyTorch.
+
+    With gradient g (and decay * w added to it), a = m a + g and w -= rate (g + m a). Keras's own
+    SGD has the rate inside of a: after a milestone it goes on with the old rate for a while.
+
+    decays: whether weight decay acts on a variable
+    """
+
+    def __init__(self, learning_rate: float, decay: float, decays, **options):
+        super().__init__(learning_rate=learning_rate, name="nesterov_sgd", **options)
+        self.decay = decay
+        self.decays = decays
+
+    def build(self, variables):
+        """Make the accumulated gradient of each variable."""
+        if not self.built:
+            super().build(variables)
+            self.accumulated = [
+                self.add_variable_from_reference(variable, name="momentum")
+                for variable in variables
+            ]
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Change one variable."""
+        rate, gradient = (ops.cast(each, variable.dtype) for each in (learning_rate, gradient))
+        accumulated = self.accumulated[self._get_variable_index(variable)]
+        if self.decays(variable):
+            gradient = gradient + self.decay * ops.convert_to_tensor(variable)
+        now = MOMENTUM * ops.convert_to_tensor(accumulated) + gradient
+        self.assign(accumulated, now)
+        self.assign_sub(variable, rate * (gradient + MOMENTUM * now))
+
+
+def training_model(config: SparseNetConfig) -> keras.Model:
+    """Return the model from normalised images to logits, as it is trained."""
+    images = keras.Input(default_shape(config), name="images")
+    logits = connect(config, images, batch_normalization=BatchNormalization)
+    return keras.Model(images, logits, name="sparsenet")
+
+
+def make_optimizer(model: keras.Model, recipe) -> NesterovSGD:
+    """Return the optimizer of a recipe, built for a model."""
+    kernels = {id(each) for name, each in variables(model).items() if name.endswith("/W")}
+    decays_all = recipe.weight_decay_scope == "all"
+    optimizer = NesterovSGD(
+        recipe.learning_rate,
+        recipe.weight_decay,
+        lambda variable: decays_all or id(variable) in kernels,
+    )
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def get_state(model: keras.Model, optimizer: NesterovSGD, step: int) -> Dict[str, np.ndarray]:
+    """Return weights, slots and step as a checkpoint of TensorFlow has them."""
+    slots = dict(zip(map(id, model.trainable_variables), optimizer.accumulated))
+    state = {}
+    for name, variable in variables(model).items():
+        state[name] = np.asarray(ops.convert_to_numpy(variable.value))
+        if id(variable) in slots:
+            state[name + SLOT] = np.asarray(ops.convert_to_numpy(slots[id(variable)].value))
+    state["learning_rate"] = np.float32(ops.convert_to_numpy(optimizer.learning_rate))
+    state["global_step"] = np.int64(step)
+    return state
+
+
+def set_state(
+    model: keras.Model, optimizer: NesterovSGD, config: SparseNetConfig, arrays, source: str
+) -> None:
+    """Give a model and its optimizer the state of a checkpoint; slots that it lacks become 0."""
+    set_variables(model, fitting(arrays, config, source))
+    slots = dict(zip(map(id, model.trainable_variables), optimizer.accumulated))
+    for name, variable in variables(model).items():
+        if id(variable) in slots:
+            slot = slots[id(variable)]
+            slot.assign(arrays.get(name + SLOT, np.zeros(tuple(slot.shape), np.float32)))
+
+
+def seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
+    """Let the masks of an epoch be a function of seed, epoch and layer, resumed or not."""
+    dropouts = [each for each in model.layers if isinstance(each, layers.Dropout)]
+    for place, layer in enumerate(dropouts):
+        state = np.random.RandomState([seed, epoch, place]).randint(2**31, size=2)
+        layer.seed_generator.state.assign(state.astype(np.uint32))

@@ -1,0 +1,176 @@
+"""A run that Keras trains: the same records as a run of tensorpack's, checkpoints as arrays."""
+
+import os
+import sys
+import time
+from typing import Tuple
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from platforms.platform import Platform
+from run_directory.checkpoints import (
+    ARRAYS,
+    CHECKPOINT_PREFIX,
+    KEPT_CHECKPOINTS,
+    checkpoints_of,
+    read_arrays,
+    write_arrays,
+)
+from run_directory.settings import Settings
+from run_directory.table import UNTIMED_STEPS, Row, write_stats
+from sparsenet.errors import RunFailed
+from sparsenet.initial_weights import initial_weights
+from training.chief import recorded
+from training.keras_model import (
+    get_state,
+    make_optimizer,
+    seed_dropout,
+    set_state,
+    training_model,
+)
+from training.prepare import Run, prepare
+from training.records import check_finite, locked, make_folders
+from training.screen import HEADER, print_epoch, show
+
+
+def train(settings: Settings, platform: Platform) -> None:
+    """Train as `settings` ask.
+
+    Raises UserError before anything is written, and RunFailed afterwards.
+    """
+    run = prepare(settings, platform)
+    if run.first_epoch > run.recipe.epochs:
+        show("{}: all {} epochs are done".format(run.directory, run.recipe.epochs))
+        return
+    if not platform.workers.is_chief:
+        KerasRun(run).run_epochs(None)
+        return
+    make_folders(run)
+    with locked(run.directory):
+        recorded(run, lambda run, table: KerasRun(run).run_epochs(table))
+
+
+class KerasRun:
+    """The epochs of a run, and the model in them."""
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.model = training_model(run.recipe.config)
+        self.optimizer = make_optimizer(self.model, run.recipe)
+        self._set_first_state()
+        self.epochs = make_epochs(run, self.model, self.optimizer)
+        self.is_new = True  # its first steps are not timed
+
+    def _set_first_state(self) -> None:
+        """Give the model what it starts from: a checkpoint to resume, loaded or new weights."""
+        run = self.run
+        if run.checkpoint is not None:
+            arrays, source = read_arrays(run.checkpoint), run.checkpoint
+        else:
+            arrays = run.weights or initial_weights(run.recipe.config, run.settings.seed)
+            source = "weights"
+        set_state(self.model, self.optimizer, run.recipe.config, arrays, source)
+
+    def run_epochs(self, table) -> None:
+        """Run the epochs; table: None for a worker that writes nothing."""
+        run = self.run
+        if table is not None:
+            show(HEADER)
+            if run.checkpoint is None:
+                self._save(0)
+        start = time.perf_counter()
+        for epoch in range(run.first_epoch, run.recipe.epochs + 1):
+            row = self._epoch(epoch)
+            if table is not None:
+                table.append(row)
+                write_stats(run.directory, table.rows)
+                self._save(epoch)
+                seconds = (time.perf_counter() - start) / (epoch - run.first_epoch + 1)
+                print_epoch(row, run.recipe.epochs, seconds)
+
+    def _epoch(self, epoch: int) -> Row:
+        """Train and test; return the row of the table."""
+        run = self.run
+        rate = run.recipe.learning_rate_at(epoch)
+        self.optimizer.learning_rate.assign(rate)
+        seed_dropout(self.model, run.settings.seed, epoch)
+        loss, error, seconds = self._train(epoch)
+        images = run.steps_per_epoch * run.recipe.batch_size
+        start = time.perf_counter()
+        losses, errors = self.epochs.test()
+        step = epoch * run.steps_per_epoch
+        check_finite("test", float(losses.mean()), step, epoch)
+        return {
+            "epoch": epoch,
+            "global_step": step,
+            "learning_rate": rate,
+            "train_loss": loss / images,
+            "train_error": error / images,
+            "test_loss": float(losses.mean()),
+            "test_error": float(errors.mean()),
+            "epoch_seconds": seconds,
+            "images_per_second": images / seconds,
+            "inference_seconds": time.perf_counter() - start,
+        }
+
+    def _train(self, epoch: int) -> Tuple[float, float, float]:
+        """Return the sums of losses and errors over an epoch, and its seconds.
+
+        In a process's first epoch the first part, in which the program is compiled, is left out of
+        the time, unless it is the only one.
+        """
+        run, batch = self.run, self.run.recipe.batch_size
+        total, done, untimed = np.zeros(2), 0, 0
+        start = time.perf_counter()
+        with self._bar(epoch) as bar:
+            for losses, errors in self.epochs.train(epoch):
+                first = (epoch - 1) * run.steps_per_epoch + done
+                for offset, loss in enumerate(losses, start=1):
+                    check_finite("training", loss, first + offset, epoch)
+                total += [losses.sum(), errors.sum()]
+                done += len(losses)
+                bar.update(len(losses) * batch)
+                if self.is_new and done < run.steps_per_epoch and done >= UNTIMED_STEPS:
+                    self.is_new, untimed, start = False, done, time.perf_counter()
+        self.is_new = False
+        share = (done - untimed) / done
+        return total[0], total[1], (time.perf_counter() - start) / share
+
+    def _bar(self, epoch: int) -> tqdm:
+        """Return the progress bar of an epoch, which only a terminal shows."""
+        run = self.run
+        return tqdm(
+            total=run.steps_per_epoch * run.recipe.batch_size,
+            desc="epoch {}/{}".format(epoch, run.recipe.epochs),
+            unit=" images",
+            leave=False,
+            dynamic_ncols=True,
+            file=sys.stdout,
+            disable=not sys.stdout.isatty() or not run.platform.workers.is_chief,
+        )
+
+    def _save(self, epoch: int) -> None:
+        """Write a checkpoint; keep that of step 0 and the newest few."""
+        directory, step = self.run.directory, epoch * self.run.steps_per_epoch
+        prefix = os.path.join(directory, "{}-{}".format(CHECKPOINT_PREFIX, step))
+        # As tensorpack has it: a checkpoint holds the rate of the epoch to come.
+        self.optimizer.learning_rate.assign(self.run.recipe.learning_rate_at(epoch + 1))
+        write_arrays(prefix + ARRAYS, get_state(self.model, self.optimizer, step))
+        for old in checkpoints_of(directory)[1:-KEPT_CHECKPOINTS]:
+            os.remove(old + ARRAYS)
+
+
+def make_epochs(run: Run, model: keras.Model, optimizer):
+    """Return what trains and tests: the fast loop on JAX, where the data fit it, or Keras's own."""
+    if keras.backend.backend() == "jax":
+        from training.keras_jax import JaxEpochs, fits
+
+        if fits(run.data):
+            return JaxEpochs(run, model, optimizer)
+    if run.platform.total_devices > 1:
+        raise RunFailed("several devices need small images and Keras's backend JAX")
+    from training.keras_fit import FitEpochs
+
+    return FitEpochs(run, model, optimizer)

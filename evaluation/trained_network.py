@@ -9,7 +9,7 @@ from common.cli import Parser
 from common.flags import add_data_flags, add_network_flags, recipe_from
 from common.keras_stack import choose_backend
 from run_directory.checkpoints import find_checkpoint, network_weights
-from run_directory.record import RECORD, read_json_record, read_settings, recipe_from_dict
+from run_directory.record import RECORD, read_json_record, recipe_from_dict, settings_of
 from sparsenet import official_pytorch
 from sparsenet.arrays import fitting
 from sparsenet.errors import UserError
@@ -166,7 +166,7 @@ def _recorded(args, path: str) -> Description:
         return Description(recipe, args.dataset_dir, None, None)
     if not is_run or args.dataset_dir is not None:
         return Description(recipe, args.dataset_dir, None, preprocessing)
-    settings = read_settings(os.path.dirname(path) or ".")
+    settings = settings_of(record, path)
     fake_seed = settings.seed if settings.fake else None
     return Description(recipe, settings.dataset_dir, fake_seed, preprocessing)
 

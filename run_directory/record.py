@@ -121,10 +121,14 @@ def in_todays_words(record: dict) -> dict:
 
 def read_settings(directory: str) -> Settings:
     """Return the settings of the run in `directory`; UserError if run.json is not complete."""
-    record = read_record(directory)
+    return settings_of(read_record(directory), os.path.join(directory, RECORD))
+
+
+def settings_of(record: dict, path: str) -> Settings:
+    """Return the settings in the run.json that was read from `path`; UserError if it has none."""
     for field in ("settings", "recipe"):
         if not isinstance(record.get(field), dict):
-            raise UserError("{}/{} is not complete: `{}`".format(directory, RECORD, field))
+            raise UserError("{} is not complete: `{}`".format(path, field))
     return settings_from_dict(record["settings"], recipe_from_dict(record["recipe"]))
 
 

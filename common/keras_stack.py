@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from typing import Optional
 
 from sparsenet.errors import UserError
 
@@ -15,16 +16,17 @@ def choose_backend(*preferred: str) -> str:
 
     Keras's own default is TensorFlow, whether or not it is installed.
     """
-    given = os.environ.get("KERAS_BACKEND")
-    if given is not None:
-        if given not in BACKENDS:
-            accepted = ", ".join(BACKENDS)
-            raise UserError("KERAS_BACKEND is {}; accepted: {}".format(given, accepted))
-        return given
-    found = [name for name in (*preferred, *BACKENDS) if importlib.util.find_spec(name)]
-    if not found:
-        raise UserError("Keras needs a backend; accepted: one of {}".format(", ".join(BACKENDS)))
-    os.environ["KERAS_BACKEND"] = found[0]
-    if found[0] == "tensorflow":
+    backend = os.environ.get("KERAS_BACKEND") or _installed(*preferred, *BACKENDS)
+    accepted = ", ".join(BACKENDS)
+    if backend is None:
+        raise UserError("Keras needs a backend; accepted: one of {}".format(accepted))
+    if backend not in BACKENDS:
+        raise UserError("KERAS_BACKEND is {}; accepted: {}".format(backend, accepted))
+    os.environ["KERAS_BACKEND"] = backend
+    if backend == "tensorflow":
         from common.quiet_tensorflow import tensorflow  # noqa: F401  (its messages are held back)
-    return found[0]
+    return backend
+
+
+def _installed(*names: str) -> Optional[str]:
+    return next((name for name in names if importlib.util.find_spec(name)), None)

@@ -30,6 +30,7 @@ def platform(backend: str, precision: str, devices: int, processes: Optional[tup
         most = len(descriptions) if backend == "jax" else 1
         raise UserError("--devices {}; accepted: 1 to {}".format(devices, most))
     keras.config.set_dtype_policy(PRECISIONS[precision])
+    keras.config.set_image_data_format("channels_last")  # as the data are, whatever keras.json says
     if devices > 1 or processes is not None:
         keras.distribution.set_distribution(
             keras.distribution.DataParallel(auto_shard_dataset=False)

@@ -5,6 +5,7 @@ from typing import Iterator, Sequence
 import keras
 import numpy as np
 
+from sparsenet.keras import preprocess_input
 from training.keras_model import NesterovSGD
 from training.prepare import Run
 
@@ -18,9 +19,6 @@ class FitEpochs:
     def __init__(self, run: Run, model: keras.Model, optimizer: NesterovSGD):
         self.run = run
         self.model = model
-        self.constants = [
-            np.asarray(run.preprocessing[name], np.float32) for name in ("mean", "std")
-        ]
         model.compile(
             optimizer=optimizer,
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -55,5 +53,4 @@ class FitEpochs:
         return np.concatenate(losses), np.concatenate(errors).astype(np.float64)
 
     def _normalized(self, images: np.ndarray) -> np.ndarray:
-        mean, std = self.constants
-        return (images.astype(np.float32) - mean) / std
+        return preprocess_input(images, preprocessing=self.run.preprocessing)

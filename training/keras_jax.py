@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from cifar_data import Augmentation, Dataset, ImageSet, draw_epoch
+from sparsenet.keras import preprocess_input
 from training.keras_model import NesterovSGD
 from training.prepare import Run
 
@@ -30,14 +31,11 @@ class JaxEpochs:
         self.model = model
         self.optimizer = optimizer
         self.augmentation = Augmentation(*(run.preprocessing[k] for k in Augmentation._fields))
-        self.constants = [
-            np.asarray(run.preprocessing[name], np.float32) for name in ("mean", "std")
-        ]
         self.devices = Devices()
         train, test = run.data.train, run.data.test
         padded = _padded(train.images, self.augmentation)
-        self.train_set = [self.devices.to_all(each) for each in (padded, train.labels)]
-        self.test_set = [self.devices.to_all(each) for each in (test.images, test.labels)]
+        self.train_set = [self.devices.placed(each) for each in (padded, train.labels)]
+        self.test_set = [self.devices.placed(each) for each in (test.images, test.labels)]
         # Inside of a compiled loop, XLA's convolutions on a CPU are some 20 times slower.
         loop = self.devices.call_by_call if run.platform.name == "cpu" else self.devices.in_one_loop
         self._train_part = loop(self._train_step, donated=True)
@@ -112,8 +110,7 @@ class JaxEpochs:
         return state, (cross_entropy(logits, labels), incorrect(logits, labels))
 
     def _normalized(self, images):
-        mean, std = self.constants
-        return (images.astype(jnp.float32) - mean) / std
+        return preprocess_input(images, preprocessing=self.run.preprocessing)
 
 
 class Devices:
@@ -122,9 +119,12 @@ class Devices:
     def __init__(self):
         self.distribution = keras.distribution.distribution()
 
-    def to_all(self, array: np.ndarray):
-        """Return an array that all devices have."""
-        return self._placed(array)
+    def placed(self, array: np.ndarray, *cut: bool):
+        """Return an array on all devices, in equal parts along the axes where `cut` is true."""
+        if self.distribution is None:
+            return jnp.asarray(array)
+        sharding = self._sharding(*cut)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
     def call_by_call(self, step: Callable, donated: bool) -> Callable:
         """Return a function that calls a compiled step on each row of some arrays."""
@@ -133,7 +133,7 @@ class Devices:
         def loop(state, data, rows):
             found = []
             for row in zip(*rows):
-                state, results = compiled(state, data, [self._placed(each, True) for each in row])
+                state, results = compiled(state, data, [self.placed(each, True) for each in row])
                 found.append(results)
             return state, [_stacked(each) for each in zip(*found)]
 
@@ -148,7 +148,7 @@ class Devices:
         compiled = self._compiled(scan, donated)
 
         def loop(state, data, rows):
-            placed = [self._placed(each, False, True) for each in rows]
+            placed = [self.placed(each, False, True) for each in rows]
             state, results = compiled(state, data, placed)
             return state, [np.asarray(each, np.float64) for each in results]
 
@@ -158,13 +158,6 @@ class Devices:
         """Return a function compiled, with results that all devices have alike."""
         same = None if self.distribution is None else self._sharding()
         return jax.jit(function, donate_argnums=0 if donated else (), out_shardings=same)
-
-    def _placed(self, array: np.ndarray, *cut: bool):
-        """Return an array on the devices, in equal parts along the axes that `cut` names."""
-        if self.distribution is None:
-            return jnp.asarray(array)
-        sharding = self._sharding(*cut)
-        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
     def _sharding(self, *cut: bool):
         axis, mesh = self.distribution.batch_dim_name, self.distribution.device_mesh.backend_mesh

@@ -1,6 +1,6 @@
 """The Keras model that is trained, and its optimizer: what the TensorFlow graph computes."""
 
-from typing import Dict
+from typing import Any, Dict
 
 import keras
 import numpy as np
@@ -29,7 +29,7 @@ class BatchNormalization(layers.BatchNormalization):
         if training and self.trainable:
             now = ops.convert_to_tensor(self.moving_variance)
             values = ops.cast(ops.size(inputs) // inputs.shape[self.axis], now.dtype)
-            self.moving_variance.assign(now + (now - kept) / (values - 1))
+            self.moving_variance.assign(now + (now - kept) / ops.maximum(values - 1, 1))
         return outputs
 
 
@@ -87,15 +87,23 @@ def make_optimizer(model: keras.Model, recipe) -> NesterovSGD:
     return optimizer
 
 
-def get_state(model: keras.Model, optimizer: NesterovSGD, step: int) -> Dict[str, np.ndarray]:
-    """Return weights, slots and step as a checkpoint of TensorFlow has them."""
-    slots = dict(zip(map(id, model.trainable_variables), optimizer.accumulated))
-    state = {}
-    for name, variable in variables(model).items():
-        state[name] = np.asarray(ops.convert_to_numpy(variable.value))
-        if id(variable) in slots:
-            state[name + SLOT] = np.asarray(ops.convert_to_numpy(slots[id(variable)].value))
-    state["learning_rate"] = np.float32(ops.convert_to_numpy(optimizer.learning_rate))
+def slots(model: keras.Model, optimizer: NesterovSGD) -> Dict[str, Any]:
+    """Return the accumulated gradients by their names in a checkpoint of TensorFlow."""
+    by_variable = dict(zip(map(id, model.trainable_variables), optimizer.accumulated))
+    return {
+        name + SLOT: by_variable[id(variable)]
+        for name, variable in variables(model).items()
+        if id(variable) in by_variable
+    }
+
+
+def get_state(
+    model: keras.Model, optimizer: NesterovSGD, step: int, learning_rate: float
+) -> Dict[str, np.ndarray]:
+    """Return weights, slots, step and learning rate as a checkpoint of TensorFlow has them."""
+    held = dict(variables(model), **slots(model, optimizer))
+    state = {name: ops.convert_to_numpy(variable.value) for name, variable in held.items()}
+    state["learning_rate"] = np.float32(learning_rate)
     state["global_step"] = np.int64(step)
     return state
 
@@ -105,11 +113,8 @@ def set_state(
 ) -> None:
     """Give a model and its optimizer the state of a checkpoint; slots that it lacks become 0."""
     set_variables(model, fitting(arrays, config, source))
-    slots = dict(zip(map(id, model.trainable_variables), optimizer.accumulated))
-    for name, variable in variables(model).items():
-        if id(variable) in slots:
-            slot = slots[id(variable)]
-            slot.assign(arrays.get(name + SLOT, np.zeros(tuple(slot.shape), np.float32)))
+    for name, slot in slots(model, optimizer).items():
+        slot.assign(arrays.get(name, np.zeros(tuple(slot.shape), np.float32)))
 
 
 def seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:

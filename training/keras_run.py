@@ -156,8 +156,8 @@ class KerasRun:
         directory, step = self.run.directory, epoch * self.run.steps_per_epoch
         prefix = os.path.join(directory, "{}-{}".format(CHECKPOINT_PREFIX, step))
         # As tensorpack has it: a checkpoint holds the rate of the epoch to come.
-        self.optimizer.learning_rate.assign(self.run.recipe.learning_rate_at(epoch + 1))
-        write_arrays(prefix + ARRAYS, get_state(self.model, self.optimizer, step))
+        rate = self.run.recipe.learning_rate_at(epoch + 1)
+        write_arrays(prefix + ARRAYS, get_state(self.model, self.optimizer, step, rate))
         for old in checkpoints_of(directory)[1:-KEPT_CHECKPOINTS]:
             os.remove(old + ARRAYS)
 

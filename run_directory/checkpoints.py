@@ -6,13 +6,12 @@ TensorFlow, one file of arrays under the same names, `model-8.npz`.
 
 import os
 import re
-import zipfile
 from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
 
 from common.files import written_whole
-from sparsenet.arrays import fitting
+from sparsenet.arrays import fitting, read_npz
 from sparsenet.config import SparseNetConfig
 from sparsenet.errors import UserError
 
@@ -88,11 +87,7 @@ def read_arrays(prefix: str) -> Dict[str, np.ndarray]:
     """Return the name and value of each variable of a checkpoint; UserError if it is damaged."""
     if os.path.isfile(prefix + INDEX):
         return _read_tensorflow(prefix)
-    try:
-        with np.load(prefix + ARRAYS, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError("checkpoint {} can't be read: {}".format(prefix + ARRAYS, error))
+    return read_npz(prefix + ARRAYS)
 
 
 def _read_tensorflow(prefix: str) -> Dict[str, np.ndarray]:
@@ -129,25 +124,11 @@ def write_tensorflow(prefix: str, arrays: Mapping[str, np.ndarray]) -> None:
         session.run(save, dict(zip(values, arrays.values())))
 
 
-# Scopes of this project and of the public TensorFlow codes (`official`, `ascend`): for each of the
-# two, the pattern that finds it and the replacement that writes it.
+# Scopes of the public TensorFlow codes (`official`, `ascend`): the pattern there, what it is here.
 SCOPES = [
-    (
-        (r"^block(\d+)/layer(\d+)/", r"block\1/layer\2/"),
-        (r"^block(\d+)/densen_layer\.(\d+)/", r"block\1/densen_layer.\2/"),
-    ),
-    (
-        (r"^transition(\d+)/", r"transition\1/"),
-        (r"^block(\d+)/transition\1/", r"block\1/transition\1/"),
-    ),
+    (r"^block(\d+)/densen_layer\.(\d+)/", r"block\1/layer\2/"),
+    (r"^block(\d+)/transition\1/", r"transition\1/"),
 ]
-
-
-def original_name(name: str) -> str:
-    """Return the name in the public TensorFlow codes of a variable of this project."""
-    for (ours, _), (_, theirs) in SCOPES:
-        name = re.sub(ours, theirs, name)
-    return name
 
 
 def project_name(name: str) -> str:
@@ -155,7 +136,7 @@ def project_name(name: str) -> str:
 
     Other names are returned as they are.
     """
-    for (_, ours), (theirs, _) in SCOPES:
+    for theirs, ours in SCOPES:
         name = re.sub(theirs, ours, name)
     return name
 

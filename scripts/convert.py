@@ -17,7 +17,7 @@ from common.cli import Parser
 from common.files import write_whole
 from common.keras_stack import choose_backend
 from evaluation import trained_network
-from run_directory.checkpoints import write_arrays, write_tensorflow
+from run_directory.checkpoints import DATA, INDEX, write_arrays, write_tensorflow
 from sparsenet.errors import RunFailed, UserError, exit_code_of
 from sparsenet.known_data import CHANNEL_STATISTICS, CLASS_NAMES
 from sparsenet.recipes import to_dict
@@ -155,7 +155,7 @@ def check_written(path: str, recipe, weights) -> None:
     _, again = trained_network.read_weights(path, recipe)
     different = [name for name in weights if not np.array_equal(weights[name], again[name])]
     if different:
-        for each in (path, path + ".index", path + ".data-00000-of-00001"):
+        for each in (path, path + INDEX, path + DATA):
             if os.path.exists(each):
                 os.remove(each)
         raise RunFailed("{} was not written right: {}".format(path, different[0]))

@@ -1,6 +1,7 @@
 """The weights of a network as arrays by their names in a checkpoint: do they fit it?"""
 
 import re
+import zipfile
 from collections import OrderedDict
 from typing import Dict, List, Mapping
 
@@ -13,7 +14,15 @@ from sparsenet.plan import variable_shapes
 NETWORK_SCOPES = re.compile(r"(conv0|bn0|block\d+|transition\d+|bn_last|linear)/")
 # The optimizer's slots of a variable are saved under the variable's name.
 SLOTS = re.compile(r"/(Momentum|Adam|Adam_1|RMSProp(_1)?|Adagrad|ExponentialMovingAverage)$")
-CLASSIFIER = ("linear/W", "linear/b")
+
+
+def read_npz(path: str) -> Dict[str, np.ndarray]:
+    """Return the arrays of a .npz file; UserError if it can't be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError("{} can't be read: {}".format(path, str(error) or type(error).__name__))
 
 
 def fitting(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 
 from common.tf_stack import tf
@@ -25,7 +26,7 @@ from comparison.graph.reading import read_graph
 from comparison.graph.verdict import compare_graph_files
 from comparison.records import compare_records
 from platforms import gpu
-from run_directory.checkpoints import original_name, read_arrays
+from run_directory.checkpoints import read_arrays
 from sparsenet import plan
 from sparsenet.errors import UserError
 from training import command_line
@@ -452,6 +453,12 @@ def test_what_is_no_graph_is_refused(run, tmp_path, content):
 
 
 # Checkpoints -------------------------------------------------------------------------------------
+
+
+def original_name(name):
+    """Return the name in the public TensorFlow codes of a variable of this project."""
+    name = re.sub(r"^block(\d+)/layer(\d+)/", r"block\1/densen_layer.\2/", name)
+    return re.sub(r"^transition(\d+)/", r"block\1/transition\1/", name)
 
 
 def test_original_names_are_mapped_and_other_shapes_reported(run, tmp_path):

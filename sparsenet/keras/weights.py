@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from sparsenet.arrays import CLASSIFIER, misfits_of
+from sparsenet.arrays import misfits_of, read_npz
 from sparsenet.errors import UserError, require
 
 FILES = (".keras", ".weights.h5", ".npz")
@@ -101,7 +101,7 @@ def read_variables(path: str) -> Dict[str, np.ndarray]:
     require(path.endswith(FILES), "weights", path, "a path that ends in " + ", ".join(FILES))
     if not os.path.isfile(path):
         raise UserError("{} does not exist; accepted: a file".format(path))
-    arrays = _read_npz(path) if path.endswith(".npz") else get_variables(load_model(path))
+    arrays = read_npz(path) if path.endswith(".npz") else get_variables(load_model(path))
     if not arrays:
         raise UserError("{} holds no weights of a network of this package".format(path))
     return arrays
@@ -113,14 +113,6 @@ def load_model(path: str) -> keras.Model:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise UserError("{} can't be read as a Keras model: {}".format(path, _first_line(error)))
-
-
-def _read_npz(path: str) -> Dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError("{} can't be read: {}".format(path, _first_line(error)))
 
 
 def _load_h5(model: keras.Model, path: str) -> None:
@@ -136,7 +128,7 @@ def _load_h5(model: keras.Model, path: str) -> None:
     wanted = Counter(tuple(variable.shape) for variable in own.values())
     missing, surplus = list((wanted - found).elements()), list((found - wanted).elements())
     # A model without its classifier takes the weights of one that has it.
-    is_classifier = sorted(map(len, surplus)) == [1, 2] and CLASSIFIER[0] not in own
+    is_classifier = sorted(map(len, surplus)) == [1, 2] and "linear/W" not in own
     if missing or (surplus and not is_classifier):
         raise UserError(
             "{} does not fit the network: of its variables, {}".format(

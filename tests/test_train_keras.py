@@ -18,7 +18,7 @@ FLAGS = [*TINY, "--max_epoch", "2", "--drop_1", "1", "--drop_2", "2"]
 
 
 def train_keras(*arguments, backend="jax", **environment):
-    environment = dict({"KERAS_BACKEND": backend, "XLA_FLAGS": ""}, **environment)
+    environment = dict({"KERAS_BACKEND": backend}, **environment)
     return run_python(CHECKOUT / "scripts" / "train_keras.py", *arguments, env=environment)
 
 

@@ -1,25 +1,36 @@
-"""Write files whole or not at all."""
+"""Write files and folders whole or not at all."""
 
 import contextlib
 import os
+import shutil
 from typing import IO, Iterator
 
 
 @contextlib.contextmanager
-def written_whole(path: str, mode: str = "w") -> Iterator[IO]:
-    """Yield a stream that becomes the file at the end: UTF-8 text, or binary with mode "wb".
+def written_beside(path: str) -> Iterator[str]:
+    """Yield a path beside `path`, of the same ending; what is written there becomes `path` at last.
 
     A reader sees the old file or the new one, never a part; if the body raises, the old one stays.
+    It may be a folder too, if nothing is at `path` but an empty one.
     """
-    partial = path + ".partial"
+    folder, name = os.path.split(path)
+    partial = os.path.join(folder, ".partial-" + name)
     try:
-        with open(partial, mode, encoding=None if "b" in mode else "utf-8") as stream:
-            yield stream
+        yield partial
         os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.remove(partial)
+            remove = shutil.rmtree if os.path.isdir(partial) else os.remove
+            remove(partial)
         raise
+
+
+@contextlib.contextmanager
+def written_whole(path: str, mode: str = "w") -> Iterator[IO]:
+    """Yield a stream that becomes the file at the end: UTF-8 text, or binary with mode "wb"."""
+    with written_beside(path) as partial:
+        with open(partial, mode, encoding=None if "b" in mode else "utf-8") as stream:
+            yield stream
 
 
 def write_whole(path: str, text: str) -> None:

@@ -13,6 +13,7 @@ from run_directory.record import RECORD, read_json_record, recipe_from_dict, set
 from sparsenet import official_pytorch
 from sparsenet.arrays import fitting
 from sparsenet.errors import UserError
+from sparsenet.known_data import CHANNEL_STATISTICS
 from sparsenet.recipes import Recipe
 
 WITHOUT_RECORD = (
@@ -63,11 +64,6 @@ def load(args, with_data: bool = True) -> TrainedNetwork:
     with_data: if False, load the data only if no record has their preprocessing
     """
     described = describe(args)
-    if args.checkpoint.endswith(KERAS_FILES):
-        raise UserError(
-            "{}; accepted: a run directory or a checkpoint, such as scripts/convert.py makes of "
-            "it".format(args.checkpoint)
-        )
     prefix, weights = read_weights(args.checkpoint, described.recipe)
     if described.preprocessing is not None and not with_data:
         return TrainedNetwork(described.recipe, prefix, weights, None, described.preprocessing)
@@ -87,9 +83,12 @@ def describe(args) -> Description:
 
 def record_path(checkpoint: str) -> Optional[str]:
     """Return the path of the record of a run directory or a file, None where there is none."""
-    candidates = [checkpoint + RECORD_ENDING, os.path.join(os.path.dirname(checkpoint), RECORD)]
-    if os.path.isdir(checkpoint):
-        candidates = [os.path.join(checkpoint, RECORD)]
+    is_folder = os.path.isdir(checkpoint)
+    folder = checkpoint if is_folder else os.path.dirname(checkpoint)
+    beside = os.path.normpath(checkpoint) + RECORD_ENDING
+    candidates = [os.path.join(folder, RECORD), beside]
+    if not is_folder:
+        candidates.reverse()
     return next((path for path in candidates if os.path.isfile(path)), None)
 
 
@@ -130,6 +129,34 @@ def load_data(args, described: Description):
         not args.no_verify,
         described.fake_seed,
     )
+
+
+def known_preprocessing(args, described: Description) -> Optional[dict]:
+    """Return how the images of a network are normalised, None if that is not known.
+
+    It is what the record says, or comes from the data that the command names; or it is known.
+    """
+    recipe = described.recipe
+    if described.preprocessing is not None:
+        return described.preprocessing
+    if described.dataset_dir is not None or recipe.dataset == "digits":
+        return preprocessing_of(described, load_data(args, described))
+    if recipe.normalize == "channel" and recipe.dataset in CHANNEL_STATISTICS:
+        return dict(CHANNEL_STATISTICS[recipe.dataset], normalize="channel")
+    return None
+
+
+def preprocessing_for(args, described: Description) -> dict:
+    """Return how the images of a network are normalised; UserError if that is not known."""
+    preprocessing = known_preprocessing(args, described)
+    if preprocessing is None:
+        raise UserError(
+            "{}: its normalisation `{}` comes from the data; accepted: with --dataset_dir, the "
+            "folder of {}".format(
+                args.checkpoint, described.recipe.normalize, described.recipe.dataset
+            )
+        )
+    return preprocessing
 
 
 def preprocessing_of(described: Description, data) -> dict:

@@ -54,8 +54,8 @@ def find_checkpoint(path: str) -> str:
         prefix = path[: path.rindex(".data-")]
     if not (os.path.isfile(prefix + INDEX) or os.path.isfile(prefix + ARRAYS)):
         raise UserError(
-            "checkpoint {} does not exist; accepted: the part of its files' names before "
-            ".index, or their directory".format(path)
+            "checkpoint {} {}; accepted: the part of its files' names before .index, or their "
+            "directory".format(path, "is none" if os.path.isfile(path) else "does not exist")
         )
     return prefix
 

@@ -14,12 +14,12 @@ import sys
 import numpy as np
 
 from common.cli import Parser
-from common.files import write_whole
+from common.files import write_whole, written_beside
 from common.keras_stack import choose_backend
 from evaluation import trained_network
 from run_directory.checkpoints import DATA, INDEX, write_arrays, write_tensorflow
 from sparsenet.errors import RunFailed, UserError, exit_code_of
-from sparsenet.known_data import CHANNEL_STATISTICS, CLASS_NAMES
+from sparsenet.known_data import CLASS_NAMES
 from sparsenet.recipes import to_dict
 
 FORMATS = """\
@@ -57,7 +57,10 @@ def main() -> None:
     check_target(args)
     described = trained_network.describe(args)
     _, weights = trained_network.read_weights(args.checkpoint, described.recipe)
-    preprocessing = preprocessing_of(args, described)
+    if args.with_preprocessing:
+        preprocessing = trained_network.preprocessing_for(args, described)
+    else:
+        preprocessing = trained_network.known_preprocessing(args, described)
     record = {
         "recipe": to_dict(described.recipe),
         "preprocessing": preprocessing,
@@ -101,25 +104,6 @@ def check_target(args) -> None:
                 raise UserError("--{}; accepted: with a .keras file only".format(flag))
 
 
-def preprocessing_of(args, described):
-    """Return how the images are normalised: recorded, from the data, or known; None if unknown."""
-    recipe = described.recipe
-    if described.preprocessing is not None:
-        return described.preprocessing
-    if described.dataset_dir is not None or recipe.dataset == "digits":
-        return trained_network.preprocessing_of(
-            described, trained_network.load_data(args, described)
-        )
-    if recipe.normalize == "channel" and recipe.dataset in CHANNEL_STATISTICS:
-        return dict(CHANNEL_STATISTICS[recipe.dataset], normalize="channel")
-    if args.with_preprocessing:
-        raise UserError(
-            "--with_preprocessing: normalisation `{}` of {} comes from the data; accepted: with "
-            "--dataset_dir".format(recipe.normalize, recipe.dataset)
-        )
-    return None
-
-
 def write_keras(args, recipe, weights, preprocessing) -> dict:
     """Write a .keras or .weights.h5 file, and return what the model reads and returns."""
     choose_backend()
@@ -132,18 +116,9 @@ def write_keras(args, recipe, weights, preprocessing) -> dict:
         None if args.logits else "softmax",
         recipe.name.replace("-", "_"),
     )
-    # Under another name first, with the ending that Keras goes by: whole or not at all.
-    folder, name = os.path.split(args.to)
-    partial = os.path.join(folder, ".partial-" + name)
-    try:
-        if args.to.endswith(".keras"):
-            model.save(partial)
-        else:
-            model.save_weights(partial)
-        os.replace(partial, args.to)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
+    write = model.save if args.to.endswith(".keras") else model.save_weights
+    with written_beside(args.to) as partial:
+        write(partial)
     return {
         "input": "images from 0 to 255" if args.with_preprocessing else "normalised images",
         "output": "logits" if args.logits else "probabilities",

@@ -12,7 +12,9 @@ from typing import Dict
 # tensorpack's layers are those of tf.layers, which current TensorFlow has in tf-keras only.
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
-from common.quiet_tensorflow import stderr_kept_back, tensorflow  # noqa: E402
+from common.quiet_tensorflow import tensorflow  # noqa: E402
+
+from common.quiet import stderr_kept_back  # noqa: E402
 
 with stderr_kept_back():
     import tensorpack  # it imports further parts of TensorFlow

@@ -10,9 +10,8 @@ from sparsenet.recipes import Recipe
 
 
 def trained_model(
-    recipe: Recipe, weights: Dict[str, np.ndarray], preprocessing=None, activation=None,
-    name: str = "sparsenet",
-) -> keras.Model:  # fmt: skip
+    recipe: Recipe, weights: Dict[str, np.ndarray], preprocessing=None, activation=None
+) -> keras.Model:
     """Return the Keras model of a network with its weights.
 
     preprocessing: `mean` and `std`, to be part of the model: it then reads images from 0 to 255,
@@ -20,6 +19,7 @@ def trained_model(
     activation:    what is made of the logits, such as softmax; None for nothing
     """
     tensor = None if preprocessing is None else normalized_input(recipe, preprocessing)
+    name = recipe.name.replace("-", "_")
     model = build(recipe, input_tensor=tensor, classifier_activation=activation, name=name)
     set_variables(model, weights)
     return model

@@ -1,11 +1,13 @@
 """Load a trained network from a run directory, or from a file of weights and flags."""
 
+import json
 import os
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from common.cli import Parser
+from common.files import write_whole
 from common.flags import add_data_flags, add_network_flags, recipe_from
 from common.keras_stack import choose_backend
 from run_directory.checkpoints import find_checkpoint, network_weights
@@ -13,8 +15,8 @@ from run_directory.record import RECORD, read_json_record, recipe_from_dict, set
 from sparsenet import official_pytorch
 from sparsenet.arrays import fitting
 from sparsenet.errors import UserError
-from sparsenet.known_data import CHANNEL_STATISTICS
-from sparsenet.recipes import Recipe
+from sparsenet.known_data import CHANNEL_STATISTICS, CLASS_NAMES
+from sparsenet.recipes import Recipe, to_dict
 
 WITHOUT_RECORD = (
     "Without a run.json beside the checkpoint, --recipe and the network flags describe the\n"
@@ -92,6 +94,16 @@ def record_path(checkpoint: str) -> Optional[str]:
     return next((path for path in candidates if os.path.isfile(path)), None)
 
 
+def stem_of(path: str) -> str:
+    """Return what names of files made from a network begin with: its file without the ending.
+
+    Of a run directory or a checkpoint, that is the prefix; UserError if there is none.
+    """
+    endings = (*KERAS_FILES, *official_pytorch.FILES)
+    ending = next((each for each in endings if path.endswith(each)), None)
+    return path[: -len(ending)] if ending else find_checkpoint(path)
+
+
 def read_weights(path: str, recipe: Recipe) -> Tuple[str, Dict[str, np.ndarray]]:
     """Return the path of a file, or the prefix of a checkpoint, and the weights in it.
 
@@ -157,6 +169,24 @@ def preprocessing_for(args, described: Description) -> dict:
             )
         )
     return preprocessing
+
+
+def write_record(
+    path: str, source: str, recipe: Recipe, preprocessing: Optional[dict], model=None
+) -> None:
+    """Write the record of a file that was made from `source`, which describe() reads again.
+
+    model: what an executable one reads and returns
+    """
+    record = {
+        "recipe": to_dict(recipe),
+        "preprocessing": preprocessing,
+        "classes": CLASS_NAMES.get(recipe.dataset),
+        "converted_from": os.path.basename(os.path.abspath(source)),
+    }
+    if model is not None:
+        record["model"] = model
+    write_whole(path + RECORD_ENDING, json.dumps(record, indent=1) + "\n")
 
 
 def preprocessing_of(described: Description, data) -> dict:

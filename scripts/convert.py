@@ -7,20 +7,17 @@ python scripts/convert.py IN.safetensors OUT.keras --recipe official-pytorch --d
 """
 
 import _checkout  # noqa: F401, I001
-import json
 import os
 import sys
 
 import numpy as np
 
 from common.cli import Parser
-from common.files import write_whole, written_beside
+from common.files import written_beside
 from common.keras_stack import choose_backend
 from evaluation import trained_network
 from run_directory.checkpoints import DATA, INDEX, write_arrays, write_tensorflow
 from sparsenet.errors import RunFailed, UserError, exit_code_of
-from sparsenet.known_data import CLASS_NAMES
-from sparsenet.recipes import to_dict
 
 FORMATS = """\
 FROM  a run directory, a checkpoint, .keras, .weights.h5, .npz, or a checkpoint of the
@@ -61,21 +58,18 @@ def main() -> None:
         preprocessing = trained_network.preprocessing_for(args, described)
     else:
         preprocessing = trained_network.known_preprocessing(args, described)
-    record = {
-        "recipe": to_dict(described.recipe),
-        "preprocessing": preprocessing,
-        "classes": CLASS_NAMES.get(described.recipe.dataset),
-        "converted_from": os.path.basename(os.path.abspath(args.checkpoint)),
-    }
+    model = None
     try:
         if args.to.endswith(".npz"):
             write_arrays(args.to, weights)
         elif args.to.endswith(trained_network.KERAS_FILES):
-            record["model"] = write_keras(args, described.recipe, weights, preprocessing)
+            model = write_keras(args, described.recipe, weights, preprocessing)
         else:
             write_tensorflow(args.to, weights)
         check_written(args.to, described.recipe, weights)
-        write_whole(args.to + trained_network.RECORD_ENDING, json.dumps(record, indent=1) + "\n")
+        trained_network.write_record(
+            args.to, args.checkpoint, described.recipe, preprocessing, model
+        )
     except OSError as error:
         raise RunFailed("{}: {}".format(args.to, error.strerror or error))
     print(args.to)
@@ -114,7 +108,6 @@ def write_keras(args, recipe, weights, preprocessing) -> dict:
         weights,
         preprocessing if args.with_preprocessing else None,
         None if args.logits else "softmax",
-        recipe.name.replace("-", "_"),
     )
     write = model.save if args.to.endswith(".keras") else model.save_weights
     with written_beside(args.to) as partial:

@@ -16,7 +16,6 @@ from evaluation import trained_network
 from common.cli import Parser, new_file, int_at_least
 from sparsenet.errors import exit_code_of
 
-INPUT = "image"
 DTYPES = {"uint8": "uint8", "float": "float32"}
 
 
@@ -43,51 +42,21 @@ def parser() -> Parser:
 def main() -> None:
     args = parser().parse_args()
     network = trained_network.load(args, with_data=False)
+    from evaluation.frozen import INPUT, freeze
     from sparsenet_model import LOGITS
 
     path = args.out or network.prefix + ".pb"
-    frozen = freeze(network, args.input, args.batch_size)
+    config = network.recipe.config
+    frozen = freeze(
+        config, network.weights, network.preprocessing, DTYPES[args.input], args.batch_size
+    )
     with written_whole(path, "wb") as stream:
         stream.write(frozen.SerializeToString())
-    side = network.recipe.config.image_size
+    side = config.image_size
     print(path)
     print("input   {} {} [{}, {side}, {side}, 3]".format(
         INPUT, args.input, args.batch_size or "any", side=side))  # fmt: skip
-    print("output  {} [.., {}]".format(LOGITS, network.recipe.config.classes))
-
-
-def freeze(network: trained_network.TrainedNetwork, dtype: str, batch_size=None):
-    """Return a GraphDef without variables, from INPUT to LOGITS.
-
-    batch_size: None for any number of images
-    """
-    from common.tf_stack import session_config, tf
-
-    from tensorpack import logger
-    from tensorpack.tfutils.sessinit import DictRestore
-    from tensorpack.tfutils.tower import TowerContext
-
-    from sparsenet_model import LOGITS, SparseNet
-
-    logger.setLevel("ERROR")
-    config = network.recipe.config
-    model = SparseNet(config, normalization=network.preprocessing, batch_size=batch_size)
-    with tf.Graph().as_default() as graph:
-        image, label = model.inputs()[:2]
-        image = tf.placeholder(DTYPES[dtype], image.shape, INPUT)
-        label = tf.placeholder(label.dtype, label.shape, "label")
-        step = [tf.constant(0)] if config.dropout else []
-        with TowerContext("", is_training=False):
-            model.build_graph(image, label, *step)
-        with tf.Session(config=session_config()) as session:
-            session.run(tf.global_variables_initializer())
-            DictRestore(network.weights).init(session)
-            return tf.graph_util.remove_training_nodes(
-                tf.graph_util.convert_variables_to_constants(
-                    session, graph.as_graph_def(), [LOGITS]
-                ),
-                protected_nodes=[LOGITS],
-            )
+    print("output  {} [.., {}]".format(LOGITS, config.classes))
 
 
 if __name__ == "__main__":

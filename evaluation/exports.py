@@ -53,7 +53,7 @@ def format_of(path: str) -> Optional[str]:
 
 
 def open_export(path: str) -> Export:
-    """Return the exported network at `path`, which its own runtime computes, on the CPU.
+    """Return the exported network at `path`, which its own runtime computes.
 
     Raises UserError if there is none, if it can't be read, or if its runtime is not installed.
     """
@@ -86,14 +86,14 @@ def open_export(path: str) -> Export:
 
 
 def require_packages(*names: str) -> None:
-    """Raise UserError, with the command that installs it, for a package that is not installed."""
-    for name in names:
-        if importlib.util.find_spec(name) is None:
-            raise UserError(
-                "the package {0} is not installed; accepted: after {1} -m pip install {0}".format(
-                    name.replace("_", "-"), sys.executable
-                )
+    """Raise UserError, with the command that installs them, for packages that are not there."""
+    missing = [name.replace("_", "-") for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            "not installed: {}; install what is needed with: {} -m pip install {}".format(
+                ", ".join(missing), sys.executable, " ".join(missing)
             )
+        )
 
 
 # One function a runtime: path -> type of the input, shape of the input, predict ---------------

@@ -288,7 +288,8 @@ class SparseNet(ModelDesc):
 
     config:         the network
     normalization:  `mean` and `std`, as in the data's preprocessing
-    batch_size:     images per step and device: accelerators such as the NPU need fixed shapes
+    batch_size:     images per step and device, None for any number: accelerators such as the NPU
+                    need fixed shapes
     learning_rate:  of the first epoch
     weight_decay:   factor of the weights that is added to their gradient
     weight_decay_scope: variables that decay, a key of WEIGHT_DECAY_SCOPES
@@ -302,7 +303,7 @@ class SparseNet(ModelDesc):
         config: SparseNetConfig,
         *,
         normalization: dict,
-        batch_size: int,
+        batch_size: Optional[int],
         learning_rate: float = 0.1,
         weight_decay: float = 1e-4,
         weight_decay_scope: str = "kernels",

@@ -23,6 +23,7 @@ ENDINGS = {
     "tflite": ".tflite",
 }
 SIGNATURE = "serving_default"  # of a SavedModel: the name that TensorFlow Serving looks for
+OPSET = 17  # of ONNX: operators of 2022, which what reads ONNX has had the time to learn
 # Tensors of a frozen graph, see evaluation/frozen.py
 FROZEN_INPUT, FROZEN_OUTPUT = "image:0", "linear/output:0"
 

@@ -8,17 +8,17 @@ import os
 import tempfile
 from typing import Callable, Dict, Optional
 
+from common.quiet_tensorflow import tensorflow as tf
+
 import keras
 import numpy as np
-import tensorflow as tf
 
 from common.files import written_whole
-from evaluation.exports import SIGNATURE
+from evaluation.exports import OPSET, SIGNATURE
 from evaluation.keras_models import trained_model
 from evaluation.onnx_names import name_by_layers
 from sparsenet.recipes import Recipe
 
-OPSET = 17  # of ONNX's operators: of 2022, which what reads ONNX has learnt since
 INPUT, OUTPUT = "images", "logits"
 
 Weights = Dict[str, np.ndarray]

@@ -30,13 +30,14 @@ def name_by_layers(model: onnx.ModelProto, layers: Iterable[str], name: str) -> 
     graph = model.graph
     graph.name, graph.doc_string = name, ""
     scopes = [_scope(node.name, set(layers)) for node in graph.node]
-    nodes_in = Counter(scopes)
+    # A convolution is the node of its layer even where its input is transposed first.
+    nodes_in = Counter(s for node, s in zip(graph.node, scopes) if node.op_type != "Transpose")
     kept = [each.name for each in (*graph.input, *graph.output)]
     renamed = {each: each for each in kept}
     constants = {each.name for each in graph.initializer}
     taken = set(kept)
     for node, scope in zip(graph.node, scopes):
-        alone = nodes_in[scope] == 1
+        alone = nodes_in[scope] == 1 and node.op_type != "Transpose"
         node.name = _unique(scope if alone else "{}/{}".format(scope, node.op_type), taken)
         for place, source in enumerate(node.input):
             if source in constants and source not in renamed:
@@ -59,7 +60,7 @@ def _scope(path: str, layers: Set[str]) -> str:
         for layer in (part, re.sub(r"_\d+$", "", part)):
             if layer in layers:
                 is_nested = layer.startswith(("block", "transition"))
-                return layer.replace("_", "/") if is_nested else layer
+                return layer.replace("_", "/") if is_nested else layer.replace("_relu", "/relu")
     return re.sub(r"_+\d+$", "", path.split("/")[0])
 
 

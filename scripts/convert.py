@@ -9,6 +9,7 @@ python scripts/convert.py IN.safetensors OUT.keras --recipe official-pytorch --d
 import _checkout  # noqa: F401, I001
 import os
 import sys
+from typing import Optional
 
 import numpy as np
 
@@ -54,6 +55,7 @@ def main() -> None:
     check_target(args)
     described = trained_network.describe(args)
     _, weights = trained_network.read_weights(args.checkpoint, described.recipe)
+    preprocessing: Optional[dict]
     if args.with_preprocessing:
         preprocessing = trained_network.preprocessing_for(args, described)
     else:

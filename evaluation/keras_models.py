@@ -1,6 +1,6 @@
 """Keras models of trained networks, with the normalisation of the images inside or outside."""
 
-from typing import Dict
+from typing import Callable, Dict
 
 import keras
 import numpy as np
@@ -23,6 +23,18 @@ def trained_model(
     model = build(recipe, input_tensor=tensor, classifier_activation=activation, name=name)
     set_variables(model, weights)
     return model
+
+
+def logits_of(
+    recipe: Recipe, weights: Dict[str, np.ndarray], preprocessing: dict, batch_size: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function from images, uint8 [batch_size, H, W, 3], to their logits."""
+    keras.config.set_image_data_format("channels_last")  # as images are, whatever keras.json says
+    model = trained_model(recipe, weights, preprocessing)
+    side = recipe.config.image_size
+    # Compiled now, and not when the first images are there.
+    model.predict_on_batch(np.zeros((batch_size, side, side, 3), np.uint8))
+    return lambda images: np.asarray(model.predict_on_batch(images))
 
 
 def normalized_input(recipe: Recipe, preprocessing: dict):

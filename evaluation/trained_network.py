@@ -31,6 +31,8 @@ class TrainedNetwork(NamedTuple):
 
     prefix: of the checkpoint; weights: arrays by variable
     data: a cifar_data.Dataset, used for its test set; None if not loaded
+    classes: their names, in the order of the labels; None if they are not known
+    is_fake: whether random images stand for the data
     """
 
     recipe: Recipe
@@ -38,6 +40,8 @@ class TrainedNetwork(NamedTuple):
     weights: Dict
     data: Any
     preprocessing: dict
+    classes: Optional[Tuple[str, ...]]
+    is_fake: bool
 
 
 def add_flags(parser: Parser, metavar: str = "RUN_OR_CHECKPOINT") -> None:
@@ -51,27 +55,40 @@ class Description(NamedTuple):
     """What a record or the command line says of a network, see TrainedNetwork.
 
     dataset_dir: of its data; fake_seed: of random images in their place, None for real ones
-    preprocessing: None where there is no record of it
+    preprocessing, classes: None where there is no record of it
     """
 
     recipe: Recipe
     dataset_dir: Optional[str]
     fake_seed: Optional[int]
     preprocessing: Optional[dict]
+    classes: Optional[Tuple[str, ...]]
+
+    def class_names(self) -> Optional[Tuple[str, ...]]:
+        """Return the names of the classes, as recorded or as known of the data."""
+        return self.classes or CLASS_NAMES.get(self.recipe.dataset)
 
 
 def load(args, with_data: bool = True) -> TrainedNetwork:
     """Return the network that the command line names; UserError if flags and files don't fit.
 
-    with_data: if False, load the data only if no record has their preprocessing
+    with_data: if False, load the data only if nothing else says how they are normalised
     """
     described = describe(args)
     prefix, weights = read_weights(args.checkpoint, described.recipe)
-    if described.preprocessing is not None and not with_data:
-        return TrainedNetwork(described.recipe, prefix, weights, None, described.preprocessing)
-    data = load_data(args, described)
+    if with_data:
+        data = load_data(args, described)
+        preprocessing = preprocessing_of(described, data)
+    else:
+        data, preprocessing = None, preprocessing_for(args, described)
     return TrainedNetwork(
-        described.recipe, prefix, weights, data, preprocessing_of(described, data)
+        described.recipe,
+        prefix,
+        weights,
+        data,
+        preprocessing,
+        described.class_names(),
+        described.fake_seed is not None,
     )
 
 
@@ -79,7 +96,7 @@ def describe(args) -> Description:
     """Return what is known of the network, from the record beside its file or from flags."""
     path = record_path(args.checkpoint)
     if path is None:
-        return Description(recipe_from(args), args.dataset_dir, None, None)
+        return Description(recipe_from(args), args.dataset_dir, None, None, None)
     return _recorded(args, path)
 
 
@@ -215,17 +232,35 @@ def _recorded(args, path: str) -> Description:
                 args.dataset, recipe.dataset, args.checkpoint
             )
         )
+    classes = _recorded_classes(record, path, recipe.config.classes)
     preprocessing = record.get("preprocessing")
     is_run = os.path.basename(path) == RECORD
     if not isinstance(preprocessing, dict) or not {"mean", "std"} <= set(preprocessing):
         if is_run or preprocessing is not None:
             raise UserError("{} is not complete: `preprocessing`".format(path))
-        return Description(recipe, args.dataset_dir, None, None)
+        return Description(recipe, args.dataset_dir, None, None, classes)
     if not is_run or args.dataset_dir is not None:
-        return Description(recipe, args.dataset_dir, None, preprocessing)
+        return Description(recipe, args.dataset_dir, None, preprocessing, classes)
     settings = settings_of(record, path)
     fake_seed = settings.seed if settings.fake else None
-    return Description(recipe, settings.dataset_dir, fake_seed, preprocessing)
+    return Description(recipe, settings.dataset_dir, fake_seed, preprocessing, classes)
+
+
+def _recorded_classes(record: dict, path: str, count: int) -> Optional[Tuple[str, ...]]:
+    """Return the names of the classes that a record has, None if it has none."""
+    data = record.get("data")
+    names = record.get("classes") or (data.get("classes") if isinstance(data, dict) else None)
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError("{}: `classes` is no list of names".format(path))
+    if len(names) != count:
+        raise UserError(
+            "{}: `classes` has {} names; accepted: {}, as the network has".format(
+                path, len(names), count
+            )
+        )
+    return tuple(names)
 
 
 def _network_flags(args) -> list:

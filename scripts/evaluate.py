@@ -1,6 +1,7 @@
 """Compute error and loss of a trained network over a test set, in all and by class.
 
 python scripts/evaluate.py RUN_OR_CHECKPOINT [--dataset_dir DIR] [--logits FILE.npz]
+python scripts/evaluate.py model.keras --picture confusion.png
 python scripts/evaluate.py CHECKPOINT --recipe ascend --depth 12 --growth_rate 8 --fetch sparse \
     --dataset c10 --dataset_dir DIR
 """
@@ -9,8 +10,15 @@ import _checkout  # noqa: F401, I001
 import sys
 
 from evaluation import trained_network
+from evaluation.evaluate import Evaluation, evaluate
+from evaluation.logits import logits_of
+from evaluation.confusion import confusion_matrix, plot_confusion
 from common.cli import Parser, new_file, int_at_least
 from sparsenet.errors import exit_code_of
+from sparsenet.published import errors_as_trained
+
+MANY = 20  # with more classes than this, the top-5 error is printed too
+LONGEST_NAME = 40  # of a class, for a line of at most 80 characters
 
 
 def parser() -> Parser:
@@ -26,43 +34,64 @@ def parser() -> Parser:
     evaluation.add_argument(
         "--logits", type=new_file(".npz"), metavar="FILE.npz", help="write logits and labels to it"
     )
+    evaluation.add_argument(
+        "--picture", type=new_file(".png", ".svg"), metavar="FILE", help="draw a confusion matrix"
+    )
     return parser
 
 
 def main() -> None:
     args = parser().parse_args()
     network = trained_network.load(args)
-    from evaluation.evaluate import evaluate
-
-    data = network.data
-    result = evaluate(
-        network.recipe.config,
-        network.weights,
-        network.preprocessing,
-        data,
-        min(args.batch_size, len(data.test.labels)),
+    batch_size = min(args.batch_size, len(network.data.test.labels))
+    result = evaluate(logits_of(network, batch_size), network.data, batch_size)
+    names = network.classes or [str(label) for label in range(network.data.classes)]
+    print_result(result, names)
+    print_published(network)
+    print(
+        "\n{:.0f} images/s ({:.2f} s)".format(len(result.labels) / result.seconds, result.seconds)
     )
-    print_result(result, data)
     if args.logits:
         result.save(args.logits)
+    if args.picture:
+        recipe = network.recipe
+        title = "{} on {}: error {:.2%}".format(
+            recipe.name, recipe.dataset, result.incorrect().mean()
+        )
+        matrix = confusion_matrix(result.labels, result.predicted, len(names))
+        plot_confusion(matrix, names, title, args.picture)
 
 
-def print_result(result, data) -> None:
-    """Print a line for each class, one for all of them, and the speed."""
-    print("{:<8} {:>7} {:>8} {:>9}".format("class", "images", "error", "loss"))
-    for label in range(data.classes):
-        members = result.labels == label
-        if members.any():
-            print_line(label, result.incorrect[members], result.losses[members])
-    print_line("all", result.incorrect, result.losses)
-    speed = len(result.labels) / result.seconds
-    print("\n{:.0f} images/s ({:.2f} s)".format(speed, result.seconds))
+def print_result(result: Evaluation, names) -> None:
+    """Print a line for each class that has images, and one for all of them."""
+    has_top_5 = len(names) > MANY
+    names = [
+        name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "..." for name in names
+    ]
+    width = max(8, *map(len, names))
+    figures = [("error", "{:>8.2%}", result.incorrect())]
+    if has_top_5:
+        figures.append(("top-5", "{:>8.2%}", result.incorrect(5)))
+    figures.append(("loss", "{:>9.4f}", result.losses()))
+
+    def line(name, chosen):
+        cells = [form.format(values[chosen].mean()) for _, form, values in figures]
+        print("{:<{}} {:>7} {}".format(name, width, chosen.sum(), " ".join(cells)))
+
+    titles = ["{:>{}}".format(title, len(form.format(0))) for title, form, _ in figures]
+    print("{:<{}} {:>7} {}".format("class", width, "images", " ".join(titles)))
+    for label, name in enumerate(names):
+        if (result.labels == label).any():
+            line(name, result.labels == label)
+    line("all", result.labels >= 0)
 
 
-def print_line(name, incorrect, losses) -> None:
-    """Print the number, the error and the mean loss of some images."""
-    line = "{:<8} {:>7} {:>8.2%} {:>9.4f}"
-    print(line.format(name, len(incorrect), incorrect.mean(), losses.mean()))
+def print_published(network: trained_network.TrainedNetwork) -> None:
+    """Print the published errors of a network of a recipe on the data that it was tested on."""
+    if network.is_fake:
+        return
+    for error in errors_as_trained(network.recipe):
+        print("published: {:.2f}% ({})".format(error.percent, error.source))
 
 
 if __name__ == "__main__":

@@ -360,6 +360,20 @@ for _name, _network in read().items():
         RECIPES[_name] = _network.recipe
 
 
+def errors_as_trained(recipe: Recipe) -> List[PrintedError]:
+    """Return the published errors of a recipe's network on its data, augmented as training does.
+
+    There are none if the network is another than that of the recipe of this name.
+    """
+    known = RECIPES.get(recipe.name)
+    if known is None or dataclasses.replace(recipe.config, classes=known.config.classes) != (
+        known.config
+    ):
+        return []
+    data = "imagenet" if recipe.dataset == "imagenet" else recipe.dataset + "+"
+    return [error for error in PUBLISHED[recipe.name].errors if error.data == data]
+
+
 # Names ------------------------------------------------------------------------------------------
 
 

@@ -215,7 +215,7 @@ def preprocessing_of(described: Description, data) -> dict:
 
 def _recorded(args, path: str) -> Description:
     """Return what a record says; UserError for flags that contradict it."""
-    given = _network_flags(args)
+    given = network_flags(args)
     if given:
         raise UserError(
             "--{} {}; accepted: no network flags, {} describes the network".format(
@@ -263,7 +263,7 @@ def _recorded_classes(record: dict, path: str, count: int) -> Optional[Tuple[str
     return tuple(names)
 
 
-def _network_flags(args) -> list:
+def network_flags(args) -> list:
     """Return the names of the network flags that were given."""
     group = Parser()
     add_network_flags(group)

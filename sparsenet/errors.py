@@ -47,25 +47,26 @@ def exit_code_of(command: Callable[[], Optional[int]]) -> int:
     try:
         return command() or 0
     except UserError as error:
-        return _report(error, EXIT_MISUSE)
+        return report(error, EXIT_MISUSE)
     except RunFailed as error:
-        return _report(error, EXIT_FAILED)
+        return report(error, EXIT_FAILED)
     except KeyboardInterrupt:
-        return _report("interrupted", EXIT_INTERRUPTED)
+        return report("interrupted", EXIT_INTERRUPTED)
     except ModuleNotFoundError as error:
         fix = "{} -m pip install -r requirements.txt".format(sys.executable)
-        return _report("{}; install what is needed with: {}".format(error, fix), EXIT_MISUSE)
+        return report("{}; install what is needed with: {}".format(error, fix), EXIT_MISUSE)
     except BrokenPipeError:
         # The reader of our output (`| head`) has left: there is nobody to report to.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return EXIT_FAILED
     except MemoryError as error:
-        return _report("out of memory: {}".format(error), EXIT_FAILED)
+        return report("out of memory: {}".format(error), EXIT_FAILED)
     except OSError as error:
-        return _report(error, EXIT_FAILED)
+        return report(error, EXIT_FAILED)
 
 
-def _report(message: object, code: int) -> int:
+def report(message: object, code: int) -> int:
+    """Print a message as one line on stderr, and return `code`."""
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     print("error: {}".format(" ".join(str(message).split())), file=sys.stderr)

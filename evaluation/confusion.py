@@ -24,7 +24,7 @@ def plot_confusion(matrix: np.ndarray, names: Sequence[str], title: str, path: s
 def confusion_figure(matrix: np.ndarray, names: Sequence[str], title: str):
     """Return the figure of a confusion matrix, coloured by the fraction of each class's images."""
     classes = len(matrix)
-    side = min(max(6.0, 3 + 0.13 * classes), 17)
+    side = 6.0 if classes <= COUNTED else 3 + 0.13 * min(classes, NAMED)
     figure, ((panel,),) = new_figure(1, 1, width=side + 1, height=side)
     fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     # Errors are far fewer than what is right: by the root of a fraction, they are still seen.
@@ -36,7 +36,8 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str], title: str):
     panel.set_ylabel("class")
     panel.set_title(title)
     ticks = [0, 1, 5, 10, 25, 50, 75, 100]
-    bar = figure.colorbar(shown, ax=panel, fraction=0.04, pad=0.03, ticks=np.sqrt(ticks) / 10)
+    beside = panel.inset_axes([1 + 0.2 / side, 0, 0.2 / side, 1])
+    bar = figure.colorbar(shown, cax=beside, ticks=np.sqrt(ticks) / 10)
     bar.ax.set_yticklabels(["{} %".format(each) for each in ticks])
     bar.set_label("of the images of a class")
     bar.outline.set_visible(False)

@@ -19,18 +19,19 @@ from evaluation.predictions import Model, open_model, predict
 from sparsenet.errors import EXIT_MISUSE, UserError, exit_code_of, report
 
 MODELS = """\
-MODEL  a run directory, a checkpoint, .keras, .weights.h5, .npz, a checkpoint of the authors'
-       PyTorch code, or an export: the folder of a SavedModel, .onnx, .pb, .tflite
-IMAGE  a PNG, JPEG or WebP file of any size, or a folder: all of them in it and below it
+MODEL  a run directory, a checkpoint, .keras, .weights.h5, .npz, a checkpoint of the
+       authors' PyTorch code, or an export: a SavedModel's folder, .onnx, .pb, .tflite
+IMAGE  a PNG, JPEG or WebP file, or a folder: all of them in it and below it
 
-Of an image, the largest square in its centre is resized to what the network reads; for
-ImageNet's networks its shorter side becomes 256, and 224x224 are cut out of the centre.
+An image may have any size. The largest square in its centre is resized to what the
+network reads; for ImageNet's networks its shorter side becomes 256, and 224x224 are
+cut out of the centre. An orientation in EXIF data is followed.
 
-With --json there is a line for each image, such as
-{"image": "a.png", "predictions": [{"label": 3, "class": "cat", "probability": 0.93}]}
-where the class is null if its name is not known.
+With --json there is a line for each image:
+{"image": "a.png", "predictions": [{"label": 3, "class": "cat", "probability": 0.9}]}
+The class is null if its name is not known.
 
-Images that can't be read are reported, and the others still predicted; the exit code is 2.
+Images that can't be read are reported, the others still predicted; the exit code is 2.
 """
 BATCH_SIZE = 32
 MANY = 100  # with more images than this, a terminal shows a bar

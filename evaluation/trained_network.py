@@ -66,7 +66,8 @@ class Description(NamedTuple):
 
     def class_names(self) -> Optional[Tuple[str, ...]]:
         """Return the names of the classes, as recorded or as known of the data."""
-        return self.classes or CLASS_NAMES.get(self.recipe.dataset)
+        known = self.classes or CLASS_NAMES.get(self.recipe.dataset, ())
+        return tuple(known) if len(known) == self.recipe.config.classes else None
 
 
 def load(args, with_data: bool = True) -> TrainedNetwork:
@@ -78,6 +79,12 @@ def load(args, with_data: bool = True) -> TrainedNetwork:
     prefix, weights = read_weights(args.checkpoint, described.recipe)
     if with_data:
         data = load_data(args, described)
+        if data.classes != described.recipe.config.classes:
+            raise UserError(
+                "{} has {} classes; accepted: {}, as {} has".format(
+                    args.checkpoint, described.recipe.config.classes, data.classes, data.name
+                )
+            )
         preprocessing = preprocessing_of(described, data)
     else:
         data, preprocessing = None, preprocessing_for(args, described)

@@ -11,6 +11,7 @@ import sys
 
 from evaluation import trained_network
 from evaluation.evaluate import Evaluation, evaluate
+from evaluation.exports import require_packages
 from evaluation.logits import logits_of
 from evaluation.confusion import confusion_matrix, plot_confusion
 from common.cli import Parser, new_file, int_at_least
@@ -42,6 +43,8 @@ def parser() -> Parser:
 
 def main() -> None:
     args = parser().parse_args()
+    if args.picture:
+        require_packages("matplotlib")  # and not only after the test
     network = trained_network.load(args)
     batch_size = min(args.batch_size, len(network.data.test.labels))
     result = evaluate(logits_of(network, batch_size), network.data, batch_size)

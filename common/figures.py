@@ -1,6 +1,5 @@
 """Make pictures without a window system, the same byte for byte, with plain numbers on axes."""
 
-import os
 from decimal import Decimal
 from typing import Optional
 
@@ -10,7 +9,6 @@ def new_figure(rows: int, columns: int, width: float, height: float):
 
     It is made without pyplot, which would ask for a window system and keep state.
     """
-    os.environ["MPLBACKEND"] = "agg"  # matplotlib does not import with one that it doesn't know
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,5 +1,6 @@
 """scripts/predict.py: checkpoints and exports, images of all kinds, and what is wrong with some."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -154,24 +155,38 @@ def test_a_run_predicts_what_it_is_tested_with(finished_run, digits, tmp_path):
     np.testing.assert_allclose(found, expected_of(finished_run, tmp_path), atol=1e-6)
 
 
+# A program that runs a script, as if neither TensorFlow nor tensorpack were installed.
+WITHOUT_TENSORFLOW = """
+import importlib.machinery, os, runpy, sys
+
+class Finder(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.split(".")[0] not in ("tensorflow", "tensorpack", "tf_keras"):
+            return super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Finder
+sys.argv[:] = sys.argv[1:]
+sys.path[0] = os.path.dirname(sys.argv[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 @modern_only
 def test_keras_predicts_without_tensorflow(finished_run, digits, tmp_path):
     """As on a machine that has Keras on JAX alone: the same probabilities, and the same test."""
     convert = CHECKOUT / "scripts" / "convert.py"
     assert run_python(convert, finished_run, tmp_path / "model-3.npz").code == 0
     shutil.copy(str(finished_run / "run.json"), str(tmp_path))
-    program = (
-        "import runpy, sys\n"
-        "sys.modules.update(tensorflow=None, tensorpack=None, tf_keras=None)\n"
-        "sys.argv[:] = sys.argv[1:]\n"
-        "sys.path.insert(0, {!r})\n"
-        "runpy.run_path(sys.argv[0], run_name='__main__')"
-    ).format(str(CHECKOUT / "scripts"))
-    result = run_python("-c", program, PREDICT, tmp_path, digits, "--json", "--top", "10")
+    result = run_python(
+        "-c", WITHOUT_TENSORFLOW, PREDICT, tmp_path, digits, "--json", "--top", "10"
+    )
     assert (result.code, result.err) == (0, "")
     expected = expected_of(finished_run, tmp_path)
     np.testing.assert_allclose(predictions_of(result)[1], expected, atol=1e-6)
-    result = run_python("-c", program, EVALUATE, tmp_path, "--logits", tmp_path / "again.npz")
+    result = run_python(
+        "-c", WITHOUT_TENSORFLOW, EVALUATE, tmp_path, "--logits", tmp_path / "again.npz"
+    )
     assert (result.code, result.err) == (0, ""), result
     again = np.load(str(tmp_path / "again.npz"))["logits"]
     np.testing.assert_allclose(softmax(again[:40]), expected, atol=1e-6)
@@ -331,7 +346,7 @@ def test_a_terminal_shows_a_bar_for_many_images_only(digits, tmp_path):
             command + [str(each) for each in folders], stdout=subprocess.PIPE, stderr=theirs
         )
         os.close(theirs)
-        shown = b"".join(iter(lambda: read_terminal(ours), b""))
+        shown = read_terminal(ours)
         out, _ = process.communicate()
         os.close(ours)
         assert process.returncode == 0 and len(out.splitlines()) == 40 * len(folders)
@@ -339,8 +354,9 @@ def test_a_terminal_shows_a_bar_for_many_images_only(digits, tmp_path):
 
 
 def read_terminal(descriptor):
-    """Return what a terminal was sent next, nothing once no process has it any longer."""
-    try:
-        return os.read(descriptor, 1 << 16)
-    except OSError:
-        return b""
+    """Return all that a terminal was sent, until no process has it any longer."""
+    parts = [b""]
+    with contextlib.suppress(OSError):
+        while True:
+            parts.append(os.read(descriptor, 1 << 16))
+    return b"".join(parts)

@@ -10,6 +10,8 @@ import shutil
 import sys
 from typing import List
 
+import cv2
+import numpy as np
 import pytest
 from conftest import CHECKOUT, run_python, write_binary_layout
 
@@ -114,6 +116,10 @@ SHORTENED = {
     "--layers 20 -o connections.png": [],
     "python scripts/plot.py curves RUN_DIR -o curves.svg": [],
     "python scripts/evaluate.py RUN_DIR": [],
+    "python scripts/evaluate.py RUN_DIR --picture confusion.png": [],
+    "python scripts/predict.py RUN_DIR IMAGES": [],
+    "python scripts/predict.py RUN_DIR IMAGES --top 3": [],
+    "python scripts/predict.py RUN_DIR IMAGES --json": [],
     "python3 main_npu.py --help": [],
     "python3 main_npu.py --dry_run --npu_option deterministic=1": [],
     "python scripts/freeze_graph.py RUN_DIR --out sparsenet.pb": [],
@@ -138,9 +144,14 @@ def test_command(command, tmp_path, finished_run):
     data, run = tmp_path / "data", tmp_path / "run"
     write_binary_layout(data)
     shutil.copytree(str(finished_run), str(run))
-    places = {"RUN_DIR": run, "RUN_A": run, "RUN_B": run, "DIR": data}
+    images = tmp_path / "images"
+    images.mkdir()
+    cv2.imwrite(str(images / "gray.png"), np.full((40, 60, 3), 128, np.uint8))
+    places = {"RUN_DIR": run, "RUN_A": run, "RUN_B": run, "DIR": data, "IMAGES": images}
     words = [
-        re.sub("^(RUN_DIR|RUN_A|RUN_B|DIR)(?=/|$)", lambda name: str(places[name.group()]), word)
+        re.sub(
+            "^(RUN_DIR|RUN_A|RUN_B|DIR|IMAGES)(?=/|$)", lambda name: str(places[name.group()]), word
+        )
         for word in shlex.split(command)
     ]
     result = run_python(CHECKOUT / words[1], *words[2:], *SHORTENED[command], cwd=tmp_path)

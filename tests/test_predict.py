@@ -111,12 +111,11 @@ def test_all_kinds_of_images_are_read(tmp_path):
 
 
 def test_folders_are_searched_in_order_and_without_hidden_files(tmp_path):
-    kept = ["B/2.png", "a.webp", "b.JPG", "c/1.jpeg", "c/d/1.png"]
+    images = ["B/2.png", "a.webp", "b.JPG", "c/1.jpeg", "c/d/1.png"]
     left_out = [".a.png", "._b.png", ".cache/a.png", "notes.txt", "c/data.json"]
-    for name in kept + left_out:
-        write_image(tmp_path / name, smooth(9, 9)) if "." in name[-5:] and name.endswith(
-            ("png", "webp", "JPG", "jpeg")
-        ) else (tmp_path / name).write_text("text")
+    for name in images + left_out:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
     found, errors = find_images([str(tmp_path), str(tmp_path / "notes.txt")])
     names = [os.path.relpath(path, str(tmp_path)) for path in found]
     assert names == ["a.webp", "b.JPG", "B/2.png", "c/1.jpeg", "c/d/1.png", "notes.txt"]

@@ -5,6 +5,7 @@ python scripts/predict.py model.onnx folder --json > predictions.jsonl
 """
 
 import _checkout  # noqa: F401, I001
+import contextlib
 import json
 import sys
 import textwrap
@@ -68,7 +69,8 @@ def main() -> int:
 def print_predictions(args, paths: Sequence[str]) -> bool:
     """Print the likeliest classes of images; return whether some could not be read."""
     batch_size = min(BATCH_SIZE, len(paths))
-    model = open_model(args, batch_size)
+    with contextlib.redirect_stdout(sys.stderr):  # notes on data, where they are loaded
+        model = open_model(args, batch_size)
     if args.top is not None and args.top > model.classes:
         raise UserError("--top {}; accepted: 1 to {}".format(args.top, model.classes))
     has_bad = False

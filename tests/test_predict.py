@@ -11,13 +11,14 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from conftest import CHECKOUT, assert_refused, run_python
+from conftest import CHECKOUT, assert_refused, run_python, write_binary_layout
 
 import cifar_data
 import imagenet_data
 from evaluation.image_files import find_images, fit, read_image
 from evaluation.predictions import as_probabilities, softmax
 from sparsenet.errors import UserError
+from sparsenet.known_data import CLASS_NAMES
 
 PREDICT = CHECKOUT / "scripts" / "predict.py"
 EVALUATE = CHECKOUT / "scripts" / "evaluate.py"
@@ -312,6 +313,10 @@ def test_an_export_of_normalised_images_needs_to_know_how(digits, tmp_path):
     weights = write_onnx(path, "float32")
     image = digits / "00.png"
     assert_refused(predict(path, image), "x.onnx", "normalised", "x.onnx.json", "--recipe")
+    write_binary_layout(tmp_path / "data")
+    result = predict(path, image, "--json", "--dataset", "c10", "--dataset_dir", tmp_path / "data")
+    assert result.code == 0 and "note: 20 test images" in result.err
+    assert json.loads(result.out)["predictions"][0]["class"] in CLASS_NAMES["c10"]
     result = predict(path, digits, "--json", "--top", "10", "--recipe", "digits")
     assert result.code == 0, result
     constants = cifar_data.load("digits", None).preprocessing("channel", "black")

@@ -58,7 +58,7 @@ def write_onnx(path: str, recipe: Recipe, weights: Weights, preprocessing: Optio
     signature = [_images(model, preprocessing)]
     function = tf.function(_logits_of(model, preprocessing), input_signature=signature)
     graph, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
-    onnx.save(name_by_layers(graph, [layer.name for layer in model.layers], recipe.name), path)
+    onnx.save(name_by_layers(graph, {layer.name for layer in model.layers}, recipe.name), path)
     onnx.checker.check_model(path, full_check=True)
 
 

@@ -6,51 +6,57 @@ tf2onnx names nodes by the path of the TensorFlow operation, such as
 
 import re
 from collections import Counter
-from typing import Dict, Iterable, Set
+from typing import Dict, List, Set
 
 import onnx
 
 BATCH = "batch"  # name of the dimension that is not fixed
 
-# (operator, place of an input) -> how a constant there is called.
-CONSTANTS = {
-    ("Conv", 1): "W",
-    ("Conv", 2): "b",
-    ("MatMul", 1): "W",
-    ("Gemm", 1): "W",
-    ("Gemm", 2): "b",
-}
+# (operator, place of an input) -> what the weights there are called in a checkpoint.
+WEIGHTS = {("Conv", 1): "/W", ("Conv", 2): "/b", ("MatMul", 1): "/W"}
 
 
-def name_by_layers(model: onnx.ModelProto, layers: Iterable[str], name: str) -> onnx.ModelProto:
+def name_by_layers(model: onnx.ModelProto, layers: Set[str], name: str) -> onnx.ModelProto:
     """Return a graph of one input and one output, which keep their names, with others renamed.
 
     layers: names of the Keras layers; name: of the graph. Shapes of all tensors are part of it.
     """
     graph = model.graph
     graph.name, graph.doc_string = name, ""
-    scopes = [_scope(node.name, set(layers)) for node in graph.node]
-    # A convolution is the node of its layer even where its input is transposed first.
-    nodes_in = Counter(s for node, s in zip(graph.node, scopes) if node.op_type != "Transpose")
-    kept = [each.name for each in (*graph.input, *graph.output)]
-    renamed = {each: each for each in kept}
-    constants = {each.name for each in graph.initializer}
-    taken = set(kept)
-    for node, scope in zip(graph.node, scopes):
-        alone = nodes_in[scope] == 1 and node.op_type != "Transpose"
-        node.name = _unique(scope if alone else "{}/{}".format(scope, node.op_type), taken)
-        for place, source in enumerate(node.input):
-            if source in constants and source not in renamed:
-                role = CONSTANTS.get((node.op_type, place), "constant")
-                renamed[source] = _unique(
-                    "{}/{}".format(scope if alone else node.name, role), taken
-                )
-        for target in node.output:
-            renamed.setdefault(target, node.name)
-    _rename(graph, renamed)
-    for each in (*graph.input, *graph.output):
+    ends = [*graph.input, *graph.output]
+    taken = {each.name for each in ends}
+    scopes = [_scope(node.name, layers) for node in graph.node]
+    _name_nodes(graph, scopes, taken)
+    names = _names_of_tensors(graph, scopes, taken)
+    names.update((each.name, each.name) for each in ends)
+    _rename(graph, names)
+    for each in ends:
         each.type.tensor_type.shape.dim[0].dim_param = BATCH
     return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+
+
+def _name_nodes(graph: onnx.GraphProto, scopes: List[str], taken: Set[str]) -> None:
+    """Name nodes by their layers, and by their operators too where a layer has several."""
+    # A convolution is the node of its layer even where its input is transposed first.
+    sizes = Counter(s for node, s in zip(graph.node, scopes) if node.op_type != "Transpose")
+    for node, scope in zip(graph.node, scopes):
+        is_alone = sizes[scope] == 1 and node.op_type != "Transpose"
+        node.name = _unique(scope if is_alone else "{}/{}".format(scope, node.op_type), taken)
+
+
+def _names_of_tensors(graph: onnx.GraphProto, scopes: List[str], taken: Set[str]) -> Dict[str, str]:
+    """Return the new name of each output of a node, and of each constant by who reads it first."""
+    constants = {each.name for each in graph.initializer}
+    names: Dict[str, str] = {}
+    for node, scope in zip(graph.node, scopes):
+        for place, source in enumerate(node.input):
+            if source in constants and source not in names:
+                weights = WEIGHTS.get((node.op_type, place))
+                name = scope + weights if weights else node.name + "/constant"
+                names[source] = _unique(name, taken)
+        for place, target in enumerate(node.output):
+            names[target] = node.name if place == 0 else "{}/{}".format(node.name, place)
+    return names
 
 
 def _scope(path: str, layers: Set[str]) -> str:

@@ -1,6 +1,8 @@
 """scripts/export.py: each export, opened in its own runtime, gives the logits of the graph."""
 
+import dataclasses
 import json
+import os
 import sys
 
 import numpy as np
@@ -52,9 +54,19 @@ def graph_logits(finished_run, tmp_path_factory):
 def onnx_file(finished_run, tmp_path_factory):
     """Return the ONNX file of the finished run, with the normalisation inside."""
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    result = export(finished_run, "--format", "onnx", "--out", path)
-    assert (result.code, result.err) == (0, ""), result
+    assert_exported(export(finished_run, "--format", "onnx", "--out", path), path)
     return path
+
+
+def assert_exported(result, path):
+    """Assert that an export was written, with its record and nothing else, and what was said."""
+    assert (result.code, result.err) == (0, ""), result
+    lines = result.out.splitlines()
+    assert lines[0] == str(path)
+    assert lines[-1].startswith("checked on 100 test images: within ")
+    assert all(len(line) <= 80 for line in lines[1:])
+    files = sorted(each.name for each in path.parent.iterdir())
+    assert files == [path.name, path.name + ".json"]
 
 
 def assert_same_logits(path, graph_logits):
@@ -76,7 +88,6 @@ def assert_same_logits(path, graph_logits):
 @pytest.mark.parametrize(
     "format, flags",
     [
-        ("saved_model", []),
         ("tflite", ["--without_preprocessing"]),
         ("keras", []),
         ("keras", ["--without_preprocessing"]),
@@ -88,13 +99,7 @@ def test_an_export_gives_the_logits_of_the_graph(
     finished_run, graph_logits, tmp_path, format, flags
 ):
     out = tmp_path / ("model" + exports.ENDINGS[format])
-    result = export(finished_run, "--format", format, "--out", out, *flags)
-    assert (result.code, result.err) == (0, ""), result
-    lines = result.out.splitlines()
-    assert lines[0] == str(out)
-    assert lines[-1].startswith("checked on 100 test images: within ")
-    assert all(len(line) <= 80 for line in lines[1:])
-    assert sorted(path.name for path in tmp_path.iterdir()) == [out.name, out.name + ".json"]
+    assert_exported(export(finished_run, "--format", format, "--out", out, *flags), out)
     assert exports.format_of(str(out)) == format
     assert_same_logits(out, graph_logits)
 
@@ -126,33 +131,34 @@ def test_an_onnx_file_has_the_names_of_the_layers(onnx_file, graph_logits):
     assert not [name for name in everything if "Partitioned" in name or ":" in name]
 
 
-def test_a_saved_model_needs_tensorflow_alone(finished_run, tmp_path):
+def test_a_saved_model_needs_tensorflow_alone(finished_run, graph_logits, tmp_path):
     """Its signature has names, in a process that does not find this project."""
-    result = export(finished_run, "--format", "saved_model", "--out", tmp_path / "model")
-    assert result.code == 0, result
+    out = tmp_path / "model"
+    command = [finished_run, "--format", "saved_model", "--out", out]
+    assert_exported(export(*command), out)
+    assert_same_logits(out, graph_logits)
     program = (
         "import sys, tensorflow as tf;"
         "f = tf.saved_model.load(sys.argv[1]).signatures['serving_default'];"
         "print(f(images=tf.zeros([3, 32, 32, 3], tf.uint8))['logits'].shape)"
     )
-    result = run_python("-c", program, tmp_path / "model", cwd=tmp_path)
+    result = run_python("-c", program, out, cwd=tmp_path)
     assert (result.code, result.out) == (0, "(3, 10)\n"), result
-    result = export(finished_run, "--format", "saved_model", "--out", tmp_path / "model")
-    assert_refused(result, "model exists")
+    assert_refused(export(*command), "model exists")
 
 
 @pytest.mark.slow
-@pytest.mark.takes_minutes
-def test_networks_of_every_kind_can_be_exported(tmp_path):
-    result = run_python(CHECKOUT / "tests" / "export_networks.py", tmp_path, alone=True)
+def test_networks_of_other_kinds_can_be_exported(tmp_path):
+    places = {"PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(EXPORT.parent)])}
+    result = run_python(CHECKOUT / "tests" / "export_networks.py", tmp_path, env=places)
     assert result.code == 0, result
 
 
 def test_the_data_are_not_needed(tmp_path):
     """Where their folder is not at hand, random images take their place, and a line says so."""
-    weights = initial_weights(RECIPES["digits"].config, 0)
-    np.savez(str(tmp_path / "model.npz"), **weights)
-    network = ["--recipe", "digits", "--dataset", "c10", "--format", "keras"]
+    config = dataclasses.replace(RECIPES["digits"].config, layers=(1, 1, 1))
+    np.savez(str(tmp_path / "model.npz"), **initial_weights(config, 0))
+    network = ["--recipe", "digits", "--depth", "7", "--dataset", "c10", "--format", "keras"]
     result = export(tmp_path / "model.npz", *network)
     assert result.code == 0, result
     assert result.out.startswith(str(tmp_path / "model.keras") + "\n")

@@ -1,17 +1,12 @@
 """Load a trained network from a run directory, or from a file of weights and flags."""
 
 import os
-from typing import Any, Dict, NamedTuple, Optional, Tuple
-
-import numpy as np
+from typing import Any, Dict, NamedTuple, Optional
 
 from common.cli import Parser
 from common.flags import add_data_flags, add_network_flags, recipe_from
-from common.keras_stack import choose_backend
-from run_directory.checkpoints import find_checkpoint, network_weights
 from run_directory.record import RECORD, read_json_record, recipe_from_dict, settings_of
-from sparsenet import official_pytorch
-from sparsenet.arrays import fitting
+from run_directory.weights import read_weights, require_without_keras
 from sparsenet.errors import UserError
 from sparsenet.known_data import CHANNEL_STATISTICS
 from sparsenet.recipes import Recipe
@@ -20,7 +15,6 @@ WITHOUT_RECORD = (
     "Without a run.json beside the checkpoint, --recipe and the network flags describe the\n"
     "network; normalisation constants then come from the data."
 )
-KERAS_FILES = (".keras", ".weights.h5")
 RECORD_ENDING = ".json"  # FILE.json describes FILE, as run.json describes a run
 
 
@@ -59,12 +53,15 @@ class Description(NamedTuple):
 
 
 def load(args, with_data: bool = True) -> TrainedNetwork:
-    """Return the network that the command line names; UserError if flags and files don't fit.
+    """Return the network that the command line names, for a graph of TensorFlow 1.x.
 
     with_data: if False, load the data only if no record has their preprocessing
+
+    Raises UserError if flags and files don't fit.
     """
     described = describe(args)
-    prefix, weights = read_weights(args.checkpoint, described.recipe)
+    require_without_keras(args.checkpoint)
+    prefix, weights = read_weights(args.checkpoint, described.recipe.config)
     if described.preprocessing is not None and not with_data:
         return TrainedNetwork(described.recipe, prefix, weights, None, described.preprocessing)
     data = load_data(args, described)
@@ -90,33 +87,6 @@ def record_path(checkpoint: str) -> Optional[str]:
     if not is_folder:
         candidates.reverse()
     return next((path for path in candidates if os.path.isfile(path)), None)
-
-
-def read_weights(path: str, recipe: Recipe) -> Tuple[str, Dict[str, np.ndarray]]:
-    """Return the path of a file, or the prefix of a checkpoint, and the weights in it.
-
-    Raises UserError if there are none, or if they are not those of the recipe's network.
-    """
-    if path.endswith(KERAS_FILES):
-        return path, _read_keras(path, recipe)
-    if path.endswith(official_pytorch.FILES):
-        if not os.path.isfile(path):
-            raise UserError("{} does not exist; accepted: a file".format(path))
-        return path, fitting(official_pytorch.read(path), recipe.config, path)
-    prefix = find_checkpoint(path)
-    return prefix, network_weights(prefix, recipe.config)
-
-
-def _read_keras(path: str, recipe: Recipe) -> Dict[str, np.ndarray]:
-    choose_backend()
-    from sparsenet.keras import build, get_variables, load_weights
-    from sparsenet.keras.weights import read_variables
-
-    if path.endswith(".keras"):
-        return fitting(read_variables(path), recipe.config, path)
-    model = build(recipe)
-    load_weights(model, path)
-    return get_variables(model)
 
 
 def load_data(args, described: Description):

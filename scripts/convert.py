@@ -10,6 +10,7 @@ import _checkout  # noqa: F401, I001
 import json
 import os
 import sys
+from typing import Callable, Optional
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from common.files import write_whole, written_beside
 from common.keras_stack import choose_backend
 from evaluation import trained_network
 from run_directory.checkpoints import DATA, INDEX, write_arrays, write_tensorflow
+from run_directory.weights import KERAS_FILES, read_weights
 from sparsenet.errors import RunFailed, UserError, exit_code_of
 from sparsenet.known_data import CLASS_NAMES
 from sparsenet.recipes import to_dict
@@ -56,11 +58,11 @@ def main() -> None:
     args = parser().parse_args()
     check_target(args)
     described = trained_network.describe(args)
-    _, weights = trained_network.read_weights(args.checkpoint, described.recipe)
+    _, weights = read_weights(args.checkpoint, described.recipe.config)
+    find: Callable[..., Optional[dict]] = trained_network.known_preprocessing
     if args.with_preprocessing:
-        preprocessing = trained_network.preprocessing_for(args, described)
-    else:
-        preprocessing = trained_network.known_preprocessing(args, described)
+        find = trained_network.preprocessing_for
+    preprocessing = find(args, described)
     record = {
         "recipe": to_dict(described.recipe),
         "preprocessing": preprocessing,
@@ -70,7 +72,7 @@ def main() -> None:
     try:
         if args.to.endswith(".npz"):
             write_arrays(args.to, weights)
-        elif args.to.endswith(trained_network.KERAS_FILES):
+        elif args.to.endswith(KERAS_FILES):
             record["model"] = write_keras(args, described.recipe, weights, preprocessing)
         else:
             write_tensorflow(args.to, weights)
@@ -85,7 +87,7 @@ def check_target(args) -> None:
     """Raise UserError for a target that can't be written, or that is the source."""
     target = args.to
     folder, name = os.path.split(os.path.abspath(target))
-    known = (*trained_network.KERAS_FILES, ".npz")
+    known = (*KERAS_FILES, ".npz")
     ending = os.path.splitext(name)[1]
     if not name.endswith(known) and ending and not ending[1:].isdigit():
         raise UserError(
@@ -127,7 +129,7 @@ def write_keras(args, recipe, weights, preprocessing) -> dict:
 
 def check_written(path: str, recipe, weights) -> None:
     """Read back what was written; RunFailed, and no file, if it is not the same to the bit."""
-    _, again = trained_network.read_weights(path, recipe)
+    _, again = read_weights(path, recipe.config)
     different = [name for name in weights if not np.array_equal(weights[name], again[name])]
     if different:
         for each in (path, path + INDEX, path + DATA):

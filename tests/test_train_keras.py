@@ -56,6 +56,25 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     assert_refused(launch("--resume", tmp_path / "cut", "--max_epoch", "3"), "engine", "keras jax")
 
 
+@pytest.mark.parametrize("ending", [".keras", ".weights.h5", ".npz"])
+def test_new_head_on_the_weights_of_a_file(finished_run, tmp_path, ending):
+    file = tmp_path / ("weights" + ending)
+    assert run_python(CHECKOUT / "scripts" / "convert.py", finished_run, file).code == 0
+    flags = [*TINY, "--dataset", "c100", "--fake", "--steps_per_epoch", "1", "--max_epoch", "1"]
+    result = train_keras(
+        *flags, "--load", file, "--new_head", "--name", "tuned", "--log_dir", tmp_path
+    )
+    assert result.code == 0, result
+    source = read_arrays(str(finished_run / "model-15"))
+    start = read_arrays(str(tmp_path / "tuned" / "model-0"))
+    assert start["linear/W"].shape == (60, 100)
+    taken = [name for name in start if name.endswith(("/W", "gamma", "beta", "/EMA"))]
+    assert all(np.array_equal(start[n], source[n]) for n in taken if n != "linear/W")
+    # TensorFlow 1.x and Keras 3 do not go together in one process.
+    if ending != ".npz":
+        assert_refused(launch(*flags, "--load", file, "--new_head", cwd=tmp_path), "convert.py")
+
+
 def test_a_step_of_two_devices_is_that_of_one(tmp_path):
     """Rounding grows from step to step: with digits, over more of them, it says nothing."""
     flags = [*FLAGS, "--max_epoch", "1", "--steps_per_epoch", "1", "--log_dir", tmp_path]

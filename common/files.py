@@ -28,9 +28,9 @@ def written_beside(path: str) -> Iterator[str]:
 @contextlib.contextmanager
 def written_whole(path: str, mode: str = "w") -> Iterator[IO]:
     """Yield a stream that becomes the file at the end: UTF-8 text, or binary with mode "wb"."""
-    with written_beside(path) as partial:
-        with open(partial, mode, encoding=None if "b" in mode else "utf-8") as stream:
-            yield stream
+    encoding = None if "b" in mode else "utf-8"
+    with written_beside(path) as partial, open(partial, mode, encoding=encoding) as stream:
+        yield stream
 
 
 def write_whole(path: str, text: str) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 from typing import Optional
 
 from sparsenet.errors import UserError
@@ -16,6 +17,8 @@ def choose_backend(*preferred: str) -> str:
 
     Keras's own default is TensorFlow, whether or not it is installed.
     """
+    if sys.version_info < (3, 10):
+        raise UserError("Keras 3 on Python {}.{}; accepted: 3.10 to 3.13".format(*sys.version_info))
     backend = os.environ.get("KERAS_BACKEND") or _installed(*preferred, *BACKENDS)
     accepted = ", ".join(BACKENDS)
     if backend is None:

@@ -86,6 +86,12 @@ def open_export(path: str) -> Export:
     return Export(format, dtype, tuple(shape[1:]), predict)
 
 
+def normalized(images: np.ndarray, preprocessing: dict) -> np.ndarray:
+    """Return (x - mean) / std of uint8 images [N, H, W, 3], float32: what some exports read."""
+    mean, std = (np.asarray(preprocessing[name], np.float32) for name in ("mean", "std"))
+    return (images.astype(np.float32) - mean) / std
+
+
 def require_packages(*names: str) -> None:
     """Raise UserError, with the command that installs them, for packages that are not there."""
     missing = [name.replace("_", "-") for name in names if importlib.util.find_spec(name) is None]

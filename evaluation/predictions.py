@@ -101,8 +101,7 @@ def _normalisation(args, described) -> Callable[[np.ndarray], np.ndarray]:
             )
         )
     preprocessing = trained_network.preprocessing_for(args, described)
-    mean, std = (np.asarray(preprocessing[name], np.float32) for name in ("mean", "std"))
-    return lambda images: (images.astype(np.float32) - mean) / std
+    return lambda images: exports.normalized(images, preprocessing)
 
 
 def as_probabilities(outputs: np.ndarray, output: Optional[str]) -> np.ndarray:

@@ -4,16 +4,13 @@ import json
 import os
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-import numpy as np
-
 from common.cli import Parser
 from common.files import write_whole
 from common.flags import add_data_flags, add_network_flags, recipe_from
-from common.keras_stack import choose_backend
-from run_directory.checkpoints import find_checkpoint, network_weights
+from run_directory.checkpoints import find_checkpoint
 from run_directory.record import RECORD, read_json_record, recipe_from_dict, settings_of
+from run_directory.weights import KERAS_FILES, read_weights
 from sparsenet import official_pytorch
-from sparsenet.arrays import fitting
 from sparsenet.errors import UserError
 from sparsenet.known_data import CHANNEL_STATISTICS, CLASS_NAMES
 from sparsenet.recipes import Recipe, to_dict
@@ -22,7 +19,6 @@ WITHOUT_RECORD = (
     "Without a run.json beside the checkpoint, --recipe and the network flags describe the\n"
     "network; normalisation constants then come from the data."
 )
-KERAS_FILES = (".keras", ".weights.h5")
 RECORD_ENDING = ".json"  # FILE.json describes FILE, as run.json describes a run
 
 
@@ -76,7 +72,7 @@ def load(args, with_data: bool = True) -> TrainedNetwork:
     with_data: if False, load the data only if nothing else says how they are normalised
     """
     described = describe(args)
-    prefix, weights = read_weights(args.checkpoint, described.recipe)
+    prefix, weights = read_weights(args.checkpoint, described.recipe.config)
     if with_data:
         data = load_data(args, described)
         if data.classes != described.recipe.config.classes:
@@ -128,33 +124,6 @@ def stem_of(path: str) -> str:
     return path[: -len(ending)] if ending else find_checkpoint(path)
 
 
-def read_weights(path: str, recipe: Recipe) -> Tuple[str, Dict[str, np.ndarray]]:
-    """Return the path of a file, or the prefix of a checkpoint, and the weights in it.
-
-    Raises UserError if there are none, or if they are not those of the recipe's network.
-    """
-    if path.endswith(KERAS_FILES):
-        return path, _read_keras(path, recipe)
-    if path.endswith(official_pytorch.FILES):
-        if not os.path.isfile(path):
-            raise UserError("{} does not exist; accepted: a file".format(path))
-        return path, fitting(official_pytorch.read(path), recipe.config, path)
-    prefix = find_checkpoint(path)
-    return prefix, network_weights(prefix, recipe.config)
-
-
-def _read_keras(path: str, recipe: Recipe) -> Dict[str, np.ndarray]:
-    choose_backend()
-    from sparsenet.keras import build, get_variables, load_weights
-    from sparsenet.keras.weights import read_variables
-
-    if path.endswith(".keras"):
-        return fitting(read_variables(path), recipe.config, path)
-    model = build(recipe)
-    load_weights(model, path)
-    return get_variables(model)
-
-
 def load_data(args, described: Description):
     """Return the data of a network."""
     import datasets  # it takes a moment: mistakes in the flags are reported first
@@ -196,16 +165,16 @@ def preprocessing_for(args, described: Description) -> dict:
 
 
 def write_record(
-    path: str, source: str, recipe: Recipe, preprocessing: Optional[dict], model=None
+    path: str, source: str, described: Description, preprocessing: Optional[dict], model=None
 ) -> None:
     """Write the record of a file that was made from `source`, which describe() reads again.
 
     model: what an executable one reads and returns
     """
     record = {
-        "recipe": to_dict(recipe),
+        "recipe": to_dict(described.recipe),
         "preprocessing": preprocessing,
-        "classes": CLASS_NAMES.get(recipe.dataset),
+        "classes": described.class_names(),
         "converted_from": os.path.basename(os.path.abspath(source)),
     }
     if model is not None:

@@ -11,8 +11,7 @@ from typing import Any, Dict, List, Mapping, Optional
 import numpy as np
 
 from common.files import written_whole
-from sparsenet.arrays import fitting, read_npz
-from sparsenet.config import SparseNetConfig
+from sparsenet.arrays import read_npz
 from sparsenet.errors import UserError
 
 CHECKPOINT_PREFIX = "model"
@@ -141,11 +140,6 @@ def project_name(name: str) -> str:
     return name
 
 
-def network_weights(prefix: str, config: SparseNetConfig) -> Dict[str, np.ndarray]:
-    """Return the variables of a network from a checkpoint, under this project's names.
-
-    The checkpoint may have them under the names of the public TensorFlow codes. Raises UserError
-    that lists the names and shapes that differ.
-    """
-    found = {project_name(name): value for name, value in read_arrays(prefix).items()}
-    return fitting(found, config, "checkpoint {}".format(prefix))
+def network_variables(prefix: str) -> Dict[str, np.ndarray]:
+    """Return the variables of a checkpoint, those of the public TensorFlow codes by our names."""
+    return {project_name(name): value for name, value in read_arrays(prefix).items()}

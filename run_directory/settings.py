@@ -22,6 +22,7 @@ class Settings:
     seed:             of initial weights, order of images, crops and dropout masks
     gpus:             ids of the devices asked for; None for the first one there is
     load:             checkpoint to take the weights from, in place of initial ones
+    new_head:         take all of these but the classifier's, which is initialised
     log_dir:          root of run directories
     name:             of the run directory under `log_dir`; None for an automatic one
     resume:           run directory to resume, in place of a new one
@@ -37,6 +38,7 @@ class Settings:
     seed: int = 0
     gpus: Optional[Tuple[int, ...]] = None
     load: Optional[str] = None
+    new_head: bool = False
     log_dir: str = "train_log"
     name: Optional[str] = None
     resume: Optional[str] = None

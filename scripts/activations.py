@@ -8,6 +8,7 @@ import sys
 
 from evaluation import trained_network
 from common.cli import Parser, new_file, int_at_least
+from run_directory.weights import require_without_keras
 from sparsenet.errors import UserError, exit_code_of
 from platforms.npu_options import ALWAYS, PRECISION_MODES
 
@@ -53,6 +54,7 @@ def session_config(args):
 
 def main() -> None:
     args = parser().parse_args()
+    require_without_keras(args.checkpoint)
     network = trained_network.load(args)
     if args.images > len(network.data.test.labels):
         raise UserError(

@@ -18,6 +18,7 @@ from common.files import written_beside
 from common.keras_stack import choose_backend
 from evaluation import trained_network
 from run_directory.checkpoints import DATA, INDEX, write_arrays, write_tensorflow
+from run_directory.weights import KERAS_FILES, read_weights
 from sparsenet.errors import RunFailed, UserError, exit_code_of
 
 FORMATS = """\
@@ -54,7 +55,7 @@ def main() -> None:
     args = parser().parse_args()
     check_target(args)
     described = trained_network.describe(args)
-    _, weights = trained_network.read_weights(args.checkpoint, described.recipe)
+    _, weights = read_weights(args.checkpoint, described.recipe.config)
     preprocessing: Optional[dict]
     if args.with_preprocessing:
         preprocessing = trained_network.preprocessing_for(args, described)
@@ -64,14 +65,12 @@ def main() -> None:
     try:
         if args.to.endswith(".npz"):
             write_arrays(args.to, weights)
-        elif args.to.endswith(trained_network.KERAS_FILES):
+        elif args.to.endswith(KERAS_FILES):
             model = write_keras(args, described.recipe, weights, preprocessing)
         else:
             write_tensorflow(args.to, weights)
         check_written(args.to, described.recipe, weights)
-        trained_network.write_record(
-            args.to, args.checkpoint, described.recipe, preprocessing, model
-        )
+        trained_network.write_record(args.to, args.checkpoint, described, preprocessing, model)
     except OSError as error:
         raise RunFailed("{}: {}".format(args.to, error.strerror or error))
     print(args.to)
@@ -81,7 +80,7 @@ def check_target(args) -> None:
     """Raise UserError for a target that can't be written, or that is the source."""
     target = args.to
     folder, name = os.path.split(os.path.abspath(target))
-    known = (*trained_network.KERAS_FILES, ".npz")
+    known = (*KERAS_FILES, ".npz")
     ending = os.path.splitext(name)[1]
     if not name.endswith(known) and ending and not ending[1:].isdigit():
         raise UserError(
@@ -122,7 +121,7 @@ def write_keras(args, recipe, weights, preprocessing) -> dict:
 
 def check_written(path: str, recipe, weights) -> None:
     """Read back what was written; RunFailed, and no file, if it is not the same to the bit."""
-    _, again = trained_network.read_weights(path, recipe)
+    _, again = read_weights(path, recipe.config)
     different = [name for name in weights if not np.array_equal(weights[name], again[name])]
     if different:
         for each in (path, path + INDEX, path + DATA):

@@ -14,7 +14,15 @@ from common.files import written_beside, written_whole
 from common.keras_stack import choose_backend
 from common.quiet import stderr_kept_back
 from evaluation import trained_network
-from evaluation.exports import ENDINGS, OPSET, Export, open_export, require_packages
+from evaluation.exports import (
+    ENDINGS,
+    OPSET,
+    Export,
+    normalized,
+    open_export,
+    require_packages,
+)
+from run_directory.weights import read_weights
 from sparsenet.errors import RunFailed, UserError, exit_code_of
 
 EXPLANATION = """\
@@ -69,7 +77,7 @@ def main() -> None:
     target = target_of(args)
     prepare(args.format)
     described = trained_network.describe(args)
-    _, weights = trained_network.read_weights(args.checkpoint, described.recipe)
+    _, weights = read_weights(args.checkpoint, described.recipe.config)
     if args.without_preprocessing:
         preprocessing = trained_network.known_preprocessing(args, described)
     else:
@@ -85,9 +93,7 @@ def main() -> None:
             export = open_export(partial)
             difference = check(export, scaled if inside is None else images, expected, target)
         model = about(args.format, inside)
-        trained_network.write_record(
-            target, args.checkpoint, described.recipe, preprocessing, model
-        )
+        trained_network.write_record(target, args.checkpoint, described, preprocessing, model)
     except OSError as error:
         raise RunFailed("{}: {}".format(target, error.strerror or error))
     report(target, export, model, expected.shape[1])
@@ -149,12 +155,6 @@ def images_for(args, described, preprocessing):
     batch, count = next(data.first(IMAGES).test_batches(IMAGES))
     kind = "random images" if described.fake_seed is not None else "test images"
     return batch[0][:count], kind
-
-
-def normalized(images: np.ndarray, preprocessing: dict) -> np.ndarray:
-    """Return (x - mean) / std of uint8 images, float32."""
-    mean, std = (np.float32(preprocessing[name]) for name in ("mean", "std"))
-    return (images - mean) / std
 
 
 def logits_of(recipe, weights, scaled: np.ndarray) -> np.ndarray:

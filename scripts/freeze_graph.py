@@ -14,6 +14,7 @@ import sys
 from common.files import written_whole
 from evaluation import trained_network
 from common.cli import Parser, new_file, int_at_least
+from run_directory.weights import require_without_keras
 from sparsenet.errors import exit_code_of
 
 DTYPES = {"uint8": "uint8", "float": "float32"}
@@ -41,6 +42,7 @@ def parser() -> Parser:
 
 def main() -> None:
     args = parser().parse_args()
+    require_without_keras(args.checkpoint)
     network = trained_network.load(args, with_data=False)
     from evaluation.frozen import INPUT, freeze
     from sparsenet_model import LOGITS

@@ -22,6 +22,7 @@ from conftest import CHECKOUT, SCHEDULE, TINY, assert_refused, launch, write_bin
 
 from platforms import gpu
 from platforms.platform import Platform
+from run_directory.checkpoints import read_arrays
 from run_directory.table import COLUMNS, find_table, read_rows
 from sparsenet import initial_weights
 from sparsenet.errors import RunFailed
@@ -313,6 +314,27 @@ def test_a_loaded_checkpoint_is_not_needed_to_continue(finished_run, tmp_path):
     assert launch(*flags, "--load", tmp_path / "source").code == 0
     shutil.rmtree(str(tmp_path / "source"))
     assert launch("--resume", tmp_path / "run", "--max_epoch", "2").code == 0
+
+
+def test_new_head_takes_all_but_the_classifier(finished_run, tmp_path):
+    """Other data with other classes: the digits' weights, and 100 random classes."""
+    flags = [*TINY, "--dataset", "c100", "--fake", "--max_epoch", "1", "--seed", "7"]
+    result = launch(*flags, "--load", finished_run, cwd=tmp_path)
+    assert_refused(result, "2 of", "linear/W is [60, 10], wanted [60, 100]")
+    result = launch(*flags, "--load", finished_run, "--new_head", "--name", "tuned", "--log_dir",
+                    tmp_path)  # fmt: skip
+    assert result.code == 0, result
+    source = read_arrays(str(finished_run / "model-15"))
+    start = read_arrays(str(tmp_path / "tuned" / "model-0"))
+    head = initial_weights.initial_value("linear/W", (60, 100), seed=7)
+    assert np.array_equal(start["linear/W"], head) and not start["linear/b"].any()
+    taken = [name for name in start if name.endswith(("/W", "gamma", "beta", "/EMA"))]
+    assert all(np.array_equal(start[n], source[n]) for n in taken if n != "linear/W")
+    assert json.loads((tmp_path / "tuned" / "run.json").read_text())["settings"]["new_head"]
+    # Another network is refused all the same, and the flag alone says nothing.
+    deeper = launch(*flags, "--depth", "10", "--load", finished_run, "--new_head", cwd=tmp_path)
+    assert_refused(deeper, "block1/layer1/conv1/W is absent, wanted")
+    assert_refused(launch(*flags, "--new_head", cwd=tmp_path), "--new_head", "--load")
 
 
 def test_closed_and_failing_outputs(tmp_path):

@@ -110,6 +110,10 @@ def add_run_flags(group) -> None:
         "-g", "--gpu", type=device_ids, metavar="IDS", help="GPUs, e.g. 0,1 [the first]"
     )
     group.add_argument("--load", metavar="CHECKPOINT", help="take the weights from it")
+    group.add_argument(
+        "--new_head", action="store_true",
+        help="with --load: all but the classifier's, for other classes",
+    )  # fmt: skip
     group.add_argument("--log_dir", metavar="ROOT", help="root of run directories [train_log]")
     group.add_argument(
         "--name", type=directory_name, metavar="NAME", help="of the run directory [automatic]"
@@ -126,6 +130,8 @@ def settings_from(args) -> Optional[Settings]:
         return None
     if args.resume is not None:
         return _resume_settings(args)
+    if args.new_head and args.load is None:
+        raise UserError("--new_head; accepted: with --load CHECKPOINT only")
     recipe = recipe_from(args)
     settings = Settings(
         recipe,
@@ -136,6 +142,7 @@ def settings_from(args) -> Optional[Settings]:
         steps_per_epoch=args.steps_per_epoch,
         gpus=args.gpu,
         load=args.load,
+        new_head=args.new_head,
         name=args.name,
         data_url=args.data_url,
         train_url=args.train_url,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from cifar_data import Augmentation, Dataset, ImageSet, draw_epoch
+from cifar_data import Augmentation, draw_epoch
 from sparsenet.keras import preprocess_input
 from training.keras_model import NesterovSGD
 from training.prepare import Run
@@ -205,8 +205,3 @@ def _augmented(padded, rows, columns, mirrored, pad: int):
 
     crops = jax.vmap(crop)(padded, rows, columns)
     return jnp.where(mirrored[:, None, None, None], crops[:, :, ::-1], crops)
-
-
-def fits(data: Dataset) -> bool:
-    """Return whether the images of a data set are in memory, and so can be on the device."""
-    return isinstance(data.train, ImageSet)

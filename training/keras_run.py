@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from cifar_data import Dataset, ImageSet
 from platforms.platform import Platform
 from run_directory.checkpoints import (
     ARRAYS,
@@ -20,7 +21,7 @@ from run_directory.checkpoints import (
 )
 from run_directory.settings import Settings
 from run_directory.table import UNTIMED_STEPS, Row, write_stats
-from sparsenet.errors import RunFailed
+from sparsenet.errors import UserError
 from sparsenet.initial_weights import initial_weights
 from training.chief import recorded
 from training.keras_model import (
@@ -41,6 +42,12 @@ def train(settings: Settings, platform: Platform) -> None:
     Raises UserError before anything is written, and RunFailed afterwards.
     """
     run = prepare(settings, platform)
+    if platform.total_devices > 1 and not is_in_memory(run.data):
+        raise UserError(
+            "{} devices with {}; accepted: one, where the images stay on the disk".format(
+                platform.total_devices, run.recipe.dataset
+            )
+        )
     if run.first_epoch > run.recipe.epochs:
         show("{}: all {} epochs are done".format(run.directory, run.recipe.epochs))
         return
@@ -162,15 +169,17 @@ class KerasRun:
             os.remove(old + ARRAYS)
 
 
+def is_in_memory(data: Dataset) -> bool:
+    """Return whether the images of a data set are in memory, and so can be on the device."""
+    return isinstance(data.train, ImageSet)
+
+
 def make_epochs(run: Run, model: keras.Model, optimizer):
     """Return what trains and tests: the fast loop on JAX, where the data fit it, or Keras's own."""
-    if keras.backend.backend() == "jax":
-        from training.keras_jax import JaxEpochs, fits
+    if keras.backend.backend() == "jax" and is_in_memory(run.data):
+        from training.keras_jax import JaxEpochs
 
-        if fits(run.data):
-            return JaxEpochs(run, model, optimizer)
-    if run.platform.total_devices > 1:
-        raise RunFailed("several devices need small images and Keras's backend JAX")
+        return JaxEpochs(run, model, optimizer)
     from training.keras_fit import FitEpochs
 
     return FitEpochs(run, model, optimizer)

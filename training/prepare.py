@@ -10,11 +10,13 @@ import numpy as np
 import datasets
 from cifar_data import Dataset
 from platforms.platform import Platform
-from run_directory.checkpoints import find_checkpoint, latest_checkpoint, network_weights
+from run_directory.checkpoints import latest_checkpoint
 from run_directory.record import choose_path, read_record
 from run_directory.settings import Settings
 from run_directory.table import Row, read_rows, table_path
+from run_directory.weights import CLASSIFIER, read_weights, require_without_keras
 from sparsenet.errors import UserError
+from sparsenet.initial_weights import initial_weights
 from sparsenet.recipes import Recipe
 
 
@@ -71,13 +73,25 @@ def prepare(settings: Settings, platform: Platform) -> Run:
         )
     weights = None
     if settings.load is not None and settings.resume is None:
-        weights = network_weights(find_checkpoint(settings.load), recipe.config)
+        weights = load_weights(settings, settings.load, platform)
     data = load_data(settings)
     run = Run(
         settings, platform, data, _steps_per_epoch(settings, len(data.train.labels)),
         data.preprocessing(recipe.normalize, recipe.pad_value), directory, weights=weights,
     )  # fmt: skip
     return run if settings.resume is None else resume(run)
+
+
+def load_weights(settings: Settings, path: str, platform: Platform) -> Dict[str, np.ndarray]:
+    """Return the weights of a file; with --new_head the classifier has its initial ones."""
+    if platform.engine == "tensorpack":
+        require_without_keras(path)
+    config, classifier = settings.recipe.config, None
+    if settings.new_head:
+        initial = initial_weights(config, settings.seed)
+        classifier = {name: initial[name] for name in initial if name.startswith(CLASSIFIER)}
+    _, weights = read_weights(path, config, classifier)
+    return weights
 
 
 def _directory(settings: Settings, platform: Platform) -> str:
@@ -127,7 +141,7 @@ def resume(run: Run) -> Run:
     checkpoint = latest_checkpoint(run.directory)
     if checkpoint is None:
         raise UserError("{} holds no checkpoint to resume from".format(run.directory))
-    network_weights(checkpoint, run.recipe.config)
+    read_weights(checkpoint, run.recipe.config)
     done = int(checkpoint.rsplit("-", 1)[1]) // run.steps_per_epoch
     rows = read_rows(table_path(run.directory, run.platform.name))
     rows = [row for row in rows if row["epoch"] <= done]

@@ -6,6 +6,7 @@ python scripts/export.py RUN_OR_CHECKPOINT --format onnx [--out FILE.onnx] [--wi
 import _checkout  # noqa: F401, I001
 import os
 import sys
+from typing import Optional
 
 import numpy as np
 
@@ -78,11 +79,15 @@ def main() -> None:
     prepare(args.format)
     described = trained_network.describe(args)
     _, weights = read_weights(args.checkpoint, described.recipe.config)
-    if args.without_preprocessing:
+    data = data_at_hand(args, described)
+    preprocessing: Optional[dict]
+    if data is not None:
+        preprocessing = trained_network.preprocessing_of(described, data)
+    elif args.without_preprocessing:
         preprocessing = trained_network.known_preprocessing(args, described)
     else:
         preprocessing = trained_network.preprocessing_for(args, described)
-    images, kind = images_for(args, described, preprocessing)
+    images, kind = images_of(data, described, preprocessing)
     scaled = images if preprocessing is None else normalized(images, preprocessing)
     expected = logits_of(described.recipe, weights, scaled)
     inside = None if args.without_preprocessing else preprocessing
@@ -138,23 +143,29 @@ def prepare(format: str) -> None:
     keras.config.set_image_data_format("channels_last")
 
 
-def images_for(args, described, preprocessing):
-    """Return the images that the logits are compared on, [N, S, S, 3], and what they are."""
-    side = described.recipe.config.image_size
-    stream = np.random.RandomState(0)
-    if preprocessing is None:
-        images = stream.standard_normal((IMAGES, side, side, 3)).astype(np.float32)
-        return images, "normalised random images"
+def data_at_hand(args, described):
+    """Return the network's data, None if they are not here; UserError if the command names them."""
     try:
-        data = trained_network.load_data(args, described)
+        return trained_network.load_data(args, described)
     except UserError:
         if args.dataset_dir is not None:
             raise
-        images = stream.randint(0, 256, (IMAGES, side, side, 3)).astype(np.uint8)
-        return images, "random images (no data here)"
-    batch, count = next(data.first(IMAGES).test_batches(IMAGES))
-    kind = "random images" if described.fake_seed is not None else "test images"
-    return batch[0][:count], kind
+        return None
+
+
+def images_of(data, described, preprocessing):
+    """Return the images that the logits are compared on, [N, S, S, 3], and what they are."""
+    if data is not None:
+        batch, count = next(data.first(IMAGES).test_batches(IMAGES))
+        kind = "test images" if described.fake_seed is None else "random images"
+        return batch[0][:count], kind
+    side = described.recipe.config.image_size
+    shape = (IMAGES, side, side, 3)
+    stream = np.random.RandomState(0)
+    if preprocessing is None:
+        return stream.standard_normal(shape).astype(np.float32), "normalised random images"
+    images = stream.randint(0, 256, shape).astype(np.uint8)
+    return images, "random images (no data here)"
 
 
 def logits_of(recipe, weights, scaled: np.ndarray) -> np.ndarray:

@@ -130,9 +130,13 @@ def short(value, length: int = 60) -> str:
 
 
 def stack_of(source: Source) -> Optional[tuple]:
-    """Return (platform, TensorFlow version, precision, seed) of a run; None if not recorded."""
+    """Return (platform, engine, its version, precision, seed) of a run; None if not recorded."""
     record = source.record or source.beside or {}
+    engine = str(record.get("engine", "tensorpack"))
+    library = "tensorflow" if engine == "tensorpack" else engine.split()[-1]  # `keras jax`
     versions = record.get("versions")
-    version = versions.get("tensorflow") if isinstance(versions, dict) else None
-    found = (record.get("platform"), version, record.get("precision"), record.get("seed"))
+    version = versions.get(library) if isinstance(versions, dict) else None
+    found = (
+        record.get("platform"), engine, version, record.get("precision"), record.get("seed")
+    )  # fmt: skip
     return None if None in found else found

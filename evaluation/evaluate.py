@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.files import written_whole
+from common.metrics import cross_entropy, incorrect
 from evaluation.logits import Logits
 
 
@@ -26,15 +27,11 @@ class Evaluation(NamedTuple):
 
     def losses(self) -> np.ndarray:
         """Return the cross entropy of each image: [N]."""
-        shifted = self.logits.astype(np.float64)
-        shifted -= shifted.max(axis=1, keepdims=True)
-        own = shifted[np.arange(len(self.labels)), self.labels]
-        return np.log(np.exp(shifted).sum(axis=1)) - own
+        return cross_entropy(self.logits, self.labels)
 
     def incorrect(self, top: int = 1) -> np.ndarray:
         """Return 1.0 where the label is not among the `top` largest logits, else 0.0: [N]."""
-        best = np.argsort(-self.logits, axis=1, kind="stable")[:, :top]
-        return (best != self.labels[:, np.newaxis]).all(axis=1).astype(np.float64)
+        return incorrect(self.logits, self.labels, top)
 
     def save(self, path: str) -> None:
         """Write logits and labels to a .npz file, whole or not at all."""

@@ -7,8 +7,10 @@ import _checkout  # noqa: F401, I001
 import sys
 
 from evaluation import trained_network
+from evaluation.activations import save
+from evaluation.logits import is_for_keras
 from common.cli import Parser, new_file, int_at_least
-from run_directory.weights import require_without_keras
+from common.keras_stack import choose_backend
 from sparsenet.errors import UserError, exit_code_of
 from platforms.npu_options import ALWAYS, PRECISION_MODES
 
@@ -40,6 +42,25 @@ def parser() -> Parser:
     return parser
 
 
+def compute(args, network, batch):
+    """Return the arrays of a batch, and the versions of what computed them.
+
+    A run of Keras's, or its files, is computed by Keras, and what TensorFlow wrote by its graph.
+    """
+    if is_for_keras(network.prefix) and not args.npu:
+        choose_backend()
+        from evaluation import keras_activations as on_keras
+
+        arrays = on_keras.compute_activations(network, batch, args.gradients)
+        return arrays, on_keras.versions()
+    from common.tf_stack import VERSION
+
+    from evaluation.graph_activations import compute_activations
+
+    arrays = compute_activations(network, batch, args.gradients, session_config(args))
+    return arrays, {"tensorflow": VERSION}
+
+
 def session_config(args):
     """Return this stack's session config or, with --npu, that of this host's Ascend NPU."""
     if not args.npu:
@@ -54,7 +75,6 @@ def session_config(args):
 
 def main() -> None:
     args = parser().parse_args()
-    require_without_keras(args.checkpoint)
     network = trained_network.load(args)
     if args.images > len(network.data.test.labels):
         raise UserError(
@@ -62,11 +82,9 @@ def main() -> None:
                 args.images, len(network.data.test.labels)
             )
         )
-    from evaluation import activations
-
     batch, _ = next(network.data.test_batches(args.images))
-    arrays = activations.compute_activations(network, batch, args.gradients, session_config(args))
-    activations.save(args.out, arrays, network, batch)
+    arrays, versions = compute(args, network, batch)
+    save(args.out, arrays, network, batch, versions)
     print("{}: {} arrays of {}".format(args.out, len(arrays), network.prefix))
 
 

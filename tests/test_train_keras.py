@@ -44,6 +44,19 @@ def test_one_step_is_that_of_the_graph(tmp_path, backend):
         for name in a:
             if "Momentum" not in name:
                 assert np.abs(a[name].astype(np.float64) - b[name]).max() <= limit, (step, name)
+    # compare.py finds the same in all parts that there are.
+    for run, environment in [(graph, None), (twin, {"KERAS_BACKEND": backend})]:
+        flags = ["--gradients", "--out", run / "activations.npz"]
+        result = run_python(
+            CHECKOUT / "scripts" / "activations.py", run / "model-0", *flags, env=environment
+        )
+        assert (result.code, result.err) == (0, ""), result
+    result = run_python(CHECKOUT / "scripts" / "compare.py", graph, twin)
+    assert result.code == 0, result
+    verdict = " ".join(result.out.split())
+    assert verdict.endswith(
+        "decided by records, checkpoints, curves, activations; graph not compared"
+    )
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):

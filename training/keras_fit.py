@@ -5,6 +5,7 @@ from typing import Iterator, Sequence
 import keras
 import numpy as np
 
+from common.metrics import cross_entropy, incorrect
 from sparsenet.keras import preprocess_input
 from training.keras_model import NesterovSGD
 from training.prepare import Run
@@ -41,16 +42,13 @@ class FitEpochs:
 
     def test(self) -> Sums:
         """Return losses and errors of the test images, in order."""
-        losses, errors = [], []
-        batch_size = min(TEST_BATCH, len(self.run.data.test.labels))
-        for batch, count in self.run.data.test_batches(batch_size):
-            logits = self.model.predict_on_batch(self._normalized(batch.images))[:count]
-            logits, labels = np.asarray(logits, np.float64), batch.labels[:count]
-            logits = logits - logits.max(axis=1, keepdims=True)
-            chosen = logits[np.arange(count), labels]
-            losses.append(np.log(np.exp(logits).sum(axis=1)) - chosen)
-            errors.append(logits.argmax(axis=1) != labels)
-        return np.concatenate(losses), np.concatenate(errors).astype(np.float64)
+        data = self.run.data
+        parts = [
+            np.asarray(self.model.predict_on_batch(self._normalized(batch.images)))[:count]
+            for batch, count in data.test_batches(min(TEST_BATCH, len(data.test.labels)))
+        ]
+        logits = np.concatenate(parts)
+        return cross_entropy(logits, data.test.labels), incorrect(logits, data.test.labels)
 
     def _normalized(self, images: np.ndarray) -> np.ndarray:
         return preprocess_input(images, preprocessing=self.run.preprocessing)

@@ -25,7 +25,7 @@ ATTRIBUTES = {
     "mean/EMA": "moving_mean",
     "variance/EMA": "moving_variance",
 }
-# Names of the layers with weights. Of these, `bn_last` is a scope as it stands.
+# Names of the layers with weights.
 SCOPES = re.compile(
     r"conv0|bn0|bn_last|linear|block\d+_layer\d+_(conv\d|bn\d|shortcut|attention_(conv|bn)\d)"
     r"|transition\d+_(conv|bn)1"
@@ -36,12 +36,18 @@ def variables(model: keras.Model) -> Dict[str, Any]:
     """Return the variables of a model by their names in a checkpoint, in the order of the graph."""
     found = {}
     for layer in _layers(model):
-        scope = layer.name if layer.name == "bn_last" else layer.name.replace("_", "/")
+        scope = scope_of(layer)
         for suffix, attribute in ATTRIBUTES.items():
             variable = getattr(layer, attribute, None)
             if variable is not None:
                 found[scope + "/" + suffix] = variable
     return found
+
+
+def scope_of(layer: keras.Layer) -> str:
+    """Return the variable scope of a layer, see network.layer_name."""
+    as_it_stands = ("bn_last", "pool_last")
+    return layer.name if layer.name in as_it_stands else layer.name.replace("_", "/")
 
 
 def _layers(model: keras.Model) -> List[keras.Layer]:

@@ -34,7 +34,9 @@ class FitEpochs:
             run.recipe.batch_size, run.settings.seed, run.steps_per_epoch, epoch, run.preprocessing
         )
         pairs = ((self._normalized(each.images), each.labels) for each in batches)
-        history = self.model.fit(pairs, steps_per_epoch=run.steps_per_epoch, verbose=0).history
+        history = self.model.fit(
+            pairs, steps_per_epoch=run.steps_per_epoch, shuffle=False, verbose=0
+        ).history
         images = run.steps_per_epoch * run.recipe.batch_size
         yield [
             np.array([images * each]) for each in (history["loss"][-1], 1 - history["accuracy"][-1])

@@ -29,6 +29,7 @@ def platform(backend: str, precision: str, devices: int, processes: Optional[tup
     if devices > len(descriptions) or (devices > 1 and backend != "jax"):
         most = len(descriptions) if backend == "jax" else 1
         raise UserError("--devices {}; accepted: 1 to {}".format(devices, most))
+    _turn_off_tensor_float_32(backend)
     keras.config.set_dtype_policy(PRECISIONS[precision])
     keras.config.set_image_data_format("channels_last")  # as the data are, whatever keras.json says
     if devices > 1 or processes is not None:
@@ -69,6 +70,22 @@ def _devices(backend: str) -> Tuple[str, List[str]]:
     details = [tensorflow.config.experimental.get_device_details(each) for each in found]
     names = [each.get("device_name", "GPU") for each in details]
     return ("gpu", names) if names else ("cpu", [describe_cpu()])
+
+
+def _turn_off_tensor_float_32(backend: str) -> None:
+    """Let float32 be float32 on a GPU, as in main_gpu.py; by default it may have 10 bits there."""
+    if backend == "jax":
+        import jax
+
+        jax.config.update("jax_default_matmul_precision", "float32")
+    elif backend == "torch":
+        import torch
+
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    else:
+        import tensorflow
+
+        tensorflow.config.experimental.enable_tensor_float_32_execution(False)
 
 
 def _versions(backend: str) -> dict:

@@ -83,8 +83,12 @@ def _read_safetensors(path: str) -> Dict[str, np.ndarray]:
 
 def _read_torch(path: str) -> Dict[str, np.ndarray]:
     """Return the tensors of torch.save's file; weights_only refuses whatever would run code."""
-    import torch
-
+    try:
+        import torch
+    except ModuleNotFoundError:
+        raise UserError(
+            "{} needs PyTorch to be read; accepted: pip install torch, or .safetensors".format(path)
+        )
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises nearly every built-in one

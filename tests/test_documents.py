@@ -55,6 +55,7 @@ MODELZOO = "run by test_modelzoo.py"
 BUILT = "by scripts/test.sh, without GPUs"
 WORKERS = "run by test_workers.py, with two processes"
 SET_UP = "scripts/test.sh does the same"
+CONVERTED = "run by test_convert.py"
 THIS = "it is what runs this test"
 NOT_RUN = {
     "bash scripts/quickstart.sh": ELSEWHERE,
@@ -84,6 +85,14 @@ NOT_RUN = {
     "--dataset_dir DIR --batch_size 512 --learning_rate 0.8": WORKERS,
     "horovodrun --gloo -np 8 -H host1:4,host2:4 python main_gpu.py --resume RUN_DIR": WORKERS,
     "python scripts/scaling.py 1,2,4 --horovod": WORKERS,
+    "python -m pip install . jax": "test_keras_library.py looks into what it installs",
+    "python -m pip install -r requirements/keras.txt": SET_UP,
+    "python scripts/convert.py RUN_DIR model.keras": CONVERTED,
+    "python scripts/convert.py model.keras model-0": CONVERTED,
+    "python scripts/convert.py IN.safetensors OUT.keras --recipe official-pytorch --depth 22 "
+    "--growth_rate 8 --bottleneck 1 --compression 0.5 --dataset c10": CONVERTED,
+    "python scripts/train_keras.py --recipe digits": "run by test_train_keras.py",
+    "bash scripts/gpu_reproduce.sh DIR": "run by test_train_keras.py, with a tiny network",
 }
 ORIGINAL = (
     "python ./main_gpu.py --dataset c10 --dataset_dir DIR --fetch sparse --depth 100 "
@@ -109,6 +118,8 @@ SHORTENED = {
     "python main_gpu.py --recipe digits --fetch dense": SHORT + ["--subset", "128"],
     "python main_gpu.py --recipe digits --combine sum": SHORT + ["--subset", "128"],
     "python main_gpu.py --resume RUN_DIR": ["--max_epoch", "4"],
+    "python main_gpu.py --recipe digits --load RUN_DIR --new_head": SHORT
+    + ["--depth", "7", "--subset", "128"],
     "python main_gpu.py --help": [],
     "python scripts/ledger.py": [],
     "python scripts/ledger.py --check": [],

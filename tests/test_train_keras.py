@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import socket
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -128,6 +129,29 @@ def test_ten_steps_of_two_devices_and_of_two_processes_are_those_of_one(tmp_path
         for each in one:
             np.testing.assert_allclose(found[each], one[each], atol=1e-5, err_msg=each)
     assert json.loads((tmp_path / "processes" / "run.json").read_text())["workers"] == 2
+
+
+def test_gpu_reproduce_resumes_what_was_cut(tmp_path):
+    """In pieces of a second, of which the first ends before anything is trained."""
+    command = ["bash", str(CHECKOUT / "scripts" / "gpu_reproduce.sh"), "DIR", "--out",
+               str(tmp_path / "out"), "digits:3"]  # fmt: skip
+    flags = ["--", *TINY[2:], "--max_epoch", "2", "--drop_1", "1", "--drop_2", "2"]
+
+    def run(*arguments, seconds):
+        environment = dict(os.environ, PYTHON=sys.executable, PIECE_SECONDS=str(seconds))
+        return subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, env=environment
+        )
+
+    cut = run("--once", *flags, seconds=1)
+    assert cut.returncode in (75, 130), cut
+    assert "verdict: same" in cut.stdout, cut
+    whole = run(*flags, seconds=500)
+    assert whole.returncode == 0, whole
+    assert len(read_rows(find_table(str(tmp_path / "out" / "digits-seed-3")))) == 2
+    assert "all 2 epochs are done" in run(*flags, seconds=500).stdout
+    refused = run("--twice", seconds=1)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused
 
 
 def test_mistakes(tmp_path):

@@ -78,6 +78,12 @@ def test_a_checkpoint_gives_the_same_logits_and_error_on_both(runs, writer, tmp_
         assert result.code == 0, result
         logits.append(np.load(out))
     assert relative_difference(*logits) <= 1e-5
+    # And so does Keras.
+    file, out = tmp_path / "model.keras", tmp_path / "keras.npz"
+    for script, *words in [("convert", runs[writer], file), ("evaluate", file, "--logits", out)]:
+        result = run_python(CHECKOUT / "scripts" / (script + ".py"), *words)
+        assert result.code == 0, result
+    assert all(relative_difference(np.load(str(out))["logits"], each) <= 1e-5 for each in logits)
     labels = cifar_data.load("digits", None).test.labels
     # Images whose two largest logits rounding may put in another order.
     ranked = np.sort(logits[0], axis=1)

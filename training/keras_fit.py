@@ -1,6 +1,6 @@
 """Epochs by Keras's own loop, model.fit: on any backend, and with data that are read from files."""
 
-from typing import Iterator, Sequence
+from typing import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -12,6 +12,20 @@ from training.prepare import Run
 
 Sums = Sequence[np.ndarray]  # losses and errors
 TEST_BATCH = 100
+
+
+class Steps(keras.callbacks.Callback):
+    """Counts the steps of an epoch, and tells of each of them."""
+
+    def __init__(self, advance: Callable[[int], object]):
+        super().__init__()
+        self.done = 0
+        self.advance = advance
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Count one more."""
+        self.done += 1
+        self.advance(1)
 
 
 class FitEpochs:
@@ -27,20 +41,26 @@ class FitEpochs:
             jit_compile=keras.backend.backend() == "jax",
         )
 
-    def train(self, epoch: int) -> Iterator[Sums]:
-        """Train for an epoch; yield the sums of losses and of errors over it."""
-        run = self.run
+    def train(self, epoch: int, advance: Callable[[int], object]) -> Iterator[Sums]:
+        """Train for an epoch; yield the sums of losses and of errors over it.
+
+        advance: told of each step; a loss that is not finite ends the epoch
+        """
+        run, steps = self.run, Steps(advance)
         batches = run.data.training_batches(
             run.recipe.batch_size, run.settings.seed, run.steps_per_epoch, epoch, run.preprocessing
         )
-        pairs = ((self._normalized(each.images), each.labels) for each in batches)
         history = self.model.fit(
-            pairs, steps_per_epoch=run.steps_per_epoch, shuffle=False, verbose=0
+            ((self._normalized(each.images), each.labels) for each in batches),
+            steps_per_epoch=run.steps_per_epoch,
+            shuffle=False,
+            verbose=0,
+            callbacks=[keras.callbacks.TerminateOnNaN(), steps],
         ).history
-        images = run.steps_per_epoch * run.recipe.batch_size
-        yield [
-            np.array([images * each]) for each in (history["loss"][-1], 1 - history["accuracy"][-1])
-        ]
+        images = steps.done * run.recipe.batch_size
+        means = (history["loss"][-1], 1 - history["accuracy"][-1])
+        # All of it counts for the last step, which is the one whose loss was not finite.
+        yield [np.append(np.zeros(steps.done - 1), images * mean) for mean in means]
 
     def test(self) -> Sums:
         """Return losses and errors of the test images, in order."""

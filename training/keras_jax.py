@@ -41,8 +41,11 @@ class JaxEpochs:
         self._train_part = loop(self._train_step, donated=True)
         self._test_part = loop(self._test_step, donated=False)
 
-    def train(self, epoch: int) -> Iterator[Sums]:
-        """Train for an epoch; yield sums of losses and of errors over each step, part by part."""
+    def train(self, epoch: int, advance: Callable[[int], object]) -> Iterator[Sums]:
+        """Train for an epoch; yield sums of losses and of errors over each step, part by part.
+
+        advance: told of the steps of each part
+        """
         steps, batch = self.run.steps_per_epoch, self.run.recipe.batch_size
         draws = draw_epoch(
             len(self.run.data.train.labels), self.run.settings.seed, epoch, self.augmentation
@@ -53,6 +56,7 @@ class JaxEpochs:
             part = [each[start : start + size] for each in by_step]
             state, sums = self._train_part(self._state(), self.train_set, part)
             self._keep(state)
+            advance(len(sums[0]))
             yield sums
 
     def test(self) -> Sums:

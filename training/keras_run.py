@@ -132,13 +132,12 @@ class KerasRun:
         total, done, untimed = np.zeros(2), 0, 0
         start = time.perf_counter()
         with self._bar(epoch) as bar:
-            for losses, errors in self.epochs.train(epoch):
+            for losses, errors in self.epochs.train(epoch, lambda steps: bar.update(steps * batch)):
                 first = (epoch - 1) * run.steps_per_epoch + done
                 for offset, loss in enumerate(losses, start=1):
                     check_finite("training", loss, first + offset, epoch)
                 total += [losses.sum(), errors.sum()]
                 done += len(losses)
-                bar.update(len(losses) * batch)
                 if self.is_new and done < run.steps_per_epoch and done >= UNTIMED_STEPS:
                     self.is_new, untimed, start = False, done, time.perf_counter()
         self.is_new = False

@@ -52,9 +52,10 @@ def find_checkpoint(path: str) -> str:
     elif ".data-" in os.path.basename(path):
         prefix = path[: path.rindex(".data-")]
     if not (os.path.isfile(prefix + INDEX) or os.path.isfile(prefix + ARRAYS)):
+        problem = "{} is no checkpoint" if os.path.isfile(path) else "checkpoint {} does not exist"
         raise UserError(
-            "checkpoint {} {}; accepted: the part of its files' names before .index, or their "
-            "directory".format(path, "is none" if os.path.isfile(path) else "does not exist")
+            problem.format(path) + "; accepted: the part of its files' names before .index, or "
+            "their directory"
         )
     return prefix
 

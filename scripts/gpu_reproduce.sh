@@ -89,10 +89,10 @@ piece() {
         rm -rf "${out:?}/$name"
         start+=(${flags[@]+"${flags[@]}"})
     fi
-    # An interrupt ends it with exit code 130; the epoch that it cuts is trained again.
-    timeout --foreground --preserve-status --signal INT "$piece_seconds" \
+    # An interrupt ends it; the epoch that it cuts is trained again.
+    timeout --foreground --signal INT "$piece_seconds" \
         "$python" "$checkout/scripts/train_keras.py" "${start[@]}" || code=$?
-    if [ "$code" -eq 130 ]; then
+    if [ "$code" -eq 124 ]; then # it was cut
         return "$unfinished"
     fi
     return "$code"

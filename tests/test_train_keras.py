@@ -150,7 +150,7 @@ def test_gpu_reproduce_resumes_what_was_cut(tmp_path):
         )
 
     cut = run("--once", *flags, seconds=1)
-    assert cut.returncode in (75, 130), cut
+    assert cut.returncode == 75, cut
     assert "verdict: same" in cut.stdout, cut
     whole = run(*flags, seconds=500)
     assert whole.returncode == 0, whole

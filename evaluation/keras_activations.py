@@ -20,24 +20,6 @@ Arrays = Dict[str, np.ndarray]
 WITH_OUTPUT = (layers.Conv2D, layers.BatchNormalization, layers.MaxPooling2D, layers.Dense)
 
 
-class GradientsOnly(keras.optimizers.Optimizer):
-    """An optimizer that keeps the gradients of a step and changes no variable."""
-
-    def build(self, variables):
-        """Make a place for the gradient of each variable."""
-        if not self.built:
-            super().build(variables)
-            self.gradients = [
-                self.add_variable_from_reference(variable, name="gradient")
-                for variable in variables
-            ]
-
-    def update_step(self, gradient, variable, learning_rate):
-        """Keep the gradient of one variable."""
-        place = self.gradients[self._get_variable_index(variable)]
-        self.assign(place, keras.ops.cast(gradient, place.dtype))
-
-
 def versions() -> Dict[str, str]:
     """Return the version of Keras, and its backend."""
     return {"keras": keras.version(), "backend": keras.backend.backend()}
@@ -56,7 +38,7 @@ def compute_activations(
     arrays = _activations(model, images, labels, "inference", False)
     if gradients:
         arrays.update(_activations(model, images, labels, "training", True))
-        arrays.update(_gradients(model, images, labels, network.recipe))
+        arrays.update(_gradients(model, images, labels, network))
     return arrays
 
 
@@ -77,18 +59,19 @@ def _has_name(layer: keras.Layer) -> bool:
     return is_halving or isinstance(layer, WITH_OUTPUT)
 
 
-def _gradients(model: keras.Model, images, labels, recipe) -> Arrays:
+def _gradients(model: keras.Model, images, labels, network: TrainedNetwork) -> Arrays:
     """Return the gradients of the cost, weight decay included, by `gradient/<variable>`."""
-    optimizer = GradientsOnly(learning_rate=0.0)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer, loss)
+    # At rate 1 the first momentum is the gradient, negated. The step changes the weights: only
+    # `network` has those that the gradients are of.
+    optimizer = keras.optimizers.SGD(1.0, momentum=0.5)
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.train_on_batch(images, labels)
-    kept = dict(zip(map(id, model.trainable_variables), optimizer.gradients))
-    arrays = {}
+    momentums = dict(zip(map(id, model.trainable_variables), optimizer.momentums))
+    recipe, arrays = network.recipe, {}
     for name, variable in variables(model).items():
-        if id(variable) in kept:
-            gradient = keras.ops.convert_to_numpy(kept[id(variable)].value)
+        if id(variable) in momentums:
+            gradient = -keras.ops.convert_to_numpy(momentums[id(variable)].value)
             if recipe.weight_decay_scope == "all" or name.endswith("/W"):
-                gradient = gradient + recipe.weight_decay * keras.ops.convert_to_numpy(variable)
+                gradient = gradient + recipe.weight_decay * network.weights[name]
             arrays["gradient/" + name] = gradient.astype(np.float32)
     return arrays

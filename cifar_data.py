@@ -72,21 +72,25 @@ class Augmentation(NamedTuple):
 class Dataset:
     """A training and a test set of small images, and what a run needs of them.
 
-    name:        a key of CLASSES
+    name:        one of DATASETS
     train, test: an ImageSet each; in imagenet_data.ImageFolder, ImageFiles
     mirror:      whether a mirrored image still shows what its label says
+    class_names: in the order of the labels, where the data have them
     """
 
-    def __init__(self, name: str, train: Any, test: Any, mirror: bool):
+    def __init__(
+        self, name: str, train: Any, test: Any, mirror: bool, class_names: Sequence[str] = ()
+    ):
         self.name = name
         self.train = train
         self.test = test
         self.mirror = mirror
+        self.class_names = tuple(class_names)
 
     @property
     def classes(self) -> int:
         """Return the number of classes of the data set, whether or not all of them occur."""
-        return CLASSES[self.name]
+        return len(self.class_names) or CLASSES[self.name]
 
     def first(self, count: int) -> "Dataset":
         """Return a data set of the first `count` images of both sets."""
@@ -95,23 +99,29 @@ class Dataset:
         return smaller
 
     def describe(self) -> dict:
-        """Return the name and the fingerprints of both sets, for run.json."""
-        return {
+        """Return name, fingerprints of both sets, and names of classes, for run.json."""
+        described = {
             "name": self.name,
             "train": self.train.fingerprint(),
             "test": self.test.fingerprint(),
         }
+        if self.class_names:
+            described["classes"] = list(self.class_names)
+        return described
 
-    def preprocessing(self, normalize: str, pad_value: str) -> dict:
+    def preprocessing(self, normalize: str, pad_value: str, augment: str = "standard") -> dict:
         """Return what is done to an image, for run.json and the graph.
 
-        normalize: see normalization_constants; pad_value: `black`, or `mean` of the training set
+        normalize: see normalization_constants; pad_value: `black`, or `mean` of the training set;
+        augment: see recipes.Recipe
         """
         colour = [0, 0, 0]
         if pad_value == "mean":
             colour = [int(round(c)) for c in channel_statistics(self.train.images)[0]]
         constants = normalization_constants(self, normalize)
-        augmentation = Augmentation(PAD, colour, self.mirror)
+        augmentation = Augmentation(
+            0 if augment == "none" else PAD, colour, self.mirror and augment == "standard"
+        )
         return dict(constants, normalize=normalize, **augmentation._asdict())
 
     def training_batches(

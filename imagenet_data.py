@@ -1,24 +1,21 @@
-"""ILSVRC-2012 in the folders that it unpacks to: find, decode, crop and batch its images.
+"""ILSVRC-2012, or other images of its size: decode them from their files, crop and batch them.
 
-    DIR/train/<wnid>/*.JPEG            classes are the sorted names of these folders
-    DIR/val/<wnid>/*.JPEG              or
-    DIR/val/*.JPEG and DIR/val.txt     lines of `FILE LABEL`, a number from 0 or a wnid
-
-Images stay uint8 [N, 224, 224, 3], RGB, until they are on the device. As with the small images,
-the images of an epoch are a function of (seed, epoch, index) alone; threads only decode them ahead
-of time.
+The files are found by image_folders.py. Images stay uint8 [N, 224, 224, 3], RGB, until they are on
+the device. As with the small images, the images of an epoch are a function of (seed, epoch, index)
+alone; threads only decode them ahead of time.
 """
 
 import collections
 import concurrent.futures
-import hashlib
 import itertools
 import os
-from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Callable, Iterable, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 
+import image_folders
 from cifar_data import Batch, Dataset
+from image_folders import ImageFiles
 from sparsenet.errors import RunFailed, UserError
 from sparsenet.known_data import CHANNEL_STATISTICS
 from sparsenet.recipes import CLASSES
@@ -30,56 +27,38 @@ AREA = (0.08, 1.0)
 ASPECT = (3.0 / 4, 4.0 / 3)
 ATTEMPTS = 10
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-EXTENSIONS = (".jpeg", ".jpg", ".png")
 BATCHES_AHEAD = 3
-
-
-class ImageFiles(NamedTuple):
-    """A set of images in files.
-
-    paths: of the images, or numbers of random images; labels: int32 [N]
-    """
-
-    paths: List[str]
-    labels: np.ndarray
-
-    def first(self, count: int) -> "ImageFiles":
-        """Return `count` images, or all of them if there are fewer.
-
-        They are spread over the set, since the files are sorted by class.
-        """
-        count = min(count, len(self.paths))
-        chosen = np.arange(count) * len(self.paths) // count
-        return ImageFiles([self.paths[i] for i in chosen], self.labels[chosen])
-
-    def fingerprint(self) -> dict:
-        """Return the number of images, and a SHA-256 of names, sizes and labels.
-
-        The contents, 140 GB, are not read.
-        """
-        digest = hashlib.sha256()
-        for path, label in zip(self.paths, self.labels):
-            size = os.path.getsize(path) if os.path.exists(path) else 0
-            digest.update("{} {} {}\n".format(os.path.basename(path), size, label).encode())
-        return {"images": len(self.labels), "sha256": digest.hexdigest()}
 
 
 class ImageFolder(Dataset):
     """Training and test images in files, which are decoded when they are needed."""
 
-    def __init__(self, train: ImageFiles, test: ImageFiles, decode: Callable[[str], np.ndarray]):
-        super().__init__("imagenet", train, test, mirror=True)
+    def __init__(
+        self, name: str, train: ImageFiles, test: ImageFiles, decode: Callable[[str], np.ndarray],
+        class_names: Sequence[str] = (),
+    ):  # fmt: skip
+        super().__init__(name, train, test, mirror=True, class_names=class_names)
         self.decode = decode
 
-    def preprocessing(self, normalize: str, pad_value: str) -> dict:
+    def preprocessing(self, normalize: str, pad_value: str, augment: str = "standard") -> dict:
         """Return what is done to an image, for run.json and the graph.
+
+        augment: see recipes.Recipe; without it, training images get what test images do
 
         Raises UserError for another `normalize` than `channel`.
         """
         if normalize != "channel":
-            raise UserError("--normalize {}; accepted with imagenet: channel".format(normalize))
-        return {**CHANNEL_STATISTICS["imagenet"], "normalize": normalize, "mirror": self.mirror,
-                "crop_area": list(AREA), "crop_aspect": list(ASPECT)}  # fmt: skip
+            raise UserError(
+                "--normalize {}; accepted with images of {} pixels: channel".format(normalize, SIZE)
+            )
+        crops = augment != "none"
+        return dict(
+            CHANNEL_STATISTICS["imagenet"],
+            normalize=normalize,
+            mirror=augment == "standard",
+            crop_area=list(AREA) if crops else None,
+            crop_aspect=list(ASPECT) if crops else None,
+        )
 
     def training_batches(
         self, batch_size: int, seed: int, steps: int, first_epoch: int, preprocessing: dict,
@@ -92,8 +71,11 @@ class ImageFolder(Dataset):
 
         def crop(job):
             epoch, index = job
+            image = self.decode(self.train.paths[index])
+            if preprocessing["crop_area"] is None:
+                return center_crop(image)
             stream = np.random.RandomState([seed, epoch, index])
-            return random_crop(self.decode(self.train.paths[index]), stream)
+            return random_crop(image, stream, preprocessing["mirror"])
 
         jobs = self._training_jobs(batch_size, seed, steps, first_epoch, part)
         size = batch_size // part[1]
@@ -148,10 +130,12 @@ def map_ahead(pool, function: Callable, items: Iterable, ahead: int) -> Iterator
 # Crops -----------------------------------------------------------------------------------------
 
 
-def random_crop(image: np.ndarray, stream: np.random.RandomState) -> np.ndarray:
-    """Return a part of random area and aspect, mirrored or not: uint8 [H, W, 3] -> [224, 224, 3].
+def random_crop(
+    image: np.ndarray, stream: np.random.RandomState, mirror: bool = True
+) -> np.ndarray:
+    """Return a part of random area and aspect: uint8 [H, W, 3] -> [224, 224, 3].
 
-    Crops are those of Szegedy et al. 2015.
+    Crops are those of Szegedy et al. 2015. With `mirror`, half of them are mirrored.
     """
     import cv2
 
@@ -166,7 +150,7 @@ def random_crop(image: np.ndarray, stream: np.random.RandomState) -> np.ndarray:
             break
     else:  # a very long image: take its centre
         part = center_crop(image)
-    return part[:, ::-1] if stream.randint(2) else part
+    return part[:, ::-1] if mirror and stream.randint(2) else part
 
 
 def center_crop(image: np.ndarray) -> np.ndarray:
@@ -185,7 +169,10 @@ def center_crop(image: np.ndarray) -> np.ndarray:
 
 
 def decode_file(path: str) -> np.ndarray:
-    """Return an image file as uint8 [H, W, 3], RGB; RunFailed if it is truncated or damaged."""
+    """Return an image file as uint8 [H, W, 3], RGB; RunFailed if it is truncated or damaged.
+
+    An orientation in its EXIF data is ignored, as the field's readers of ImageNet do.
+    """
     import cv2
 
     with open(path, "rb") as stream:
@@ -193,98 +180,26 @@ def decode_file(path: str) -> np.ndarray:
     # The decoder fills in what a truncated JPEG lacks. An end in its head may be a thumbnail's.
     is_cut = content.startswith(JPEG_START) and content.rfind(JPEG_END) < len(content) // 2
     buffer = np.frombuffer(content, np.uint8)
-    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if content and not is_cut else None
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(buffer, flags) if content and not is_cut else None
     if image is None:
         raise RunFailed("{} can't be decoded".format(path))
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def load(directory: Optional[str]) -> ImageFolder:
-    """Return the images in a directory; UserError if it is not laid out as described above."""
-    if not directory:
-        raise UserError("--dataset imagenet needs --dataset_dir DIR, the folder of its files")
-    if not os.path.isdir(directory):
+    """Return the images in a directory; UserError if it is not laid out as image_folders says."""
+    train, test, wnids = image_folders.read(directory, "imagenet", ("val",))
+    if len(wnids) > CLASSES["imagenet"]:
         raise UserError(
-            "--dataset_dir {} does not exist; accepted: a folder with train/<wnid>/*.JPEG".format(
-                directory
-            )
-        )
-    wnids = _folders(os.path.join(directory, "train"))
-    if not wnids or len(wnids) > CLASSES["imagenet"]:
-        raise UserError(
-            "--dataset_dir {} holds {} folders train/<wnid>; accepted: 1 to {}".format(
+            "--dataset_dir {} holds {} classes; accepted: at most {}".format(
                 directory, len(wnids), CLASSES["imagenet"]
             )
         )
-    train = _from_folders(os.path.join(directory, "train"), wnids)
-    test = _validation(directory, wnids)
-    for split, files in (("train", train), ("val", test)):
-        if not files.paths:
-            raise UserError(
-                "--dataset_dir {} holds no images in {}; accepted: {}".format(
-                    directory,
-                    split,
-                    "val/<wnid>/*.JPEG, or val/*.JPEG with val.txt"
-                    if split == "val"
-                    else "train/<wnid>/*.JPEG",
-                )
-            )
-    if len(wnids) < CLASSES["imagenet"]:
-        print("note: {} of the {} classes found".format(len(wnids), CLASSES["imagenet"]))
-    return ImageFolder(train, test, decode_file)
-
-
-def _folders(directory: str) -> List[str]:
-    if not os.path.isdir(directory):
-        return []
-    return sorted(entry.name for entry in os.scandir(directory) if entry.is_dir())
-
-
-def _images(directory: str) -> List[str]:
-    return sorted(
-        os.path.join(directory, name)
-        for name in os.listdir(directory)
-        if name.lower().endswith(EXTENSIONS)
-    )
-
-
-def _from_folders(directory: str, wnids: List[str]) -> ImageFiles:
-    paths, labels = [], []
-    for label, wnid in enumerate(wnids):
-        folder = os.path.join(directory, wnid)
-        found = _images(folder) if os.path.isdir(folder) else []
-        paths.extend(found)
-        labels.extend([label] * len(found))
-    return ImageFiles(paths, np.array(labels, np.int32))
-
-
-def _validation(directory: str, wnids: List[str]) -> ImageFiles:
-    folder, table = os.path.join(directory, "val"), os.path.join(directory, "val.txt")
-    if not os.path.isfile(table):
-        unknown = sorted(set(_folders(folder)) - set(wnids))
-        if unknown:
-            raise UserError("{} is a class of val and not of train".format(unknown[0]))
-        return _from_folders(folder, wnids)
-    paths, labels = [], []
-    numbers = {wnid: label for label, wnid in enumerate(wnids)}
-    # Names of files are bytes.
-    with open(table, encoding="utf-8", errors="surrogateescape") as stream:
-        for number, line in enumerate(stream, start=1):
-            words = line.split()
-            label = numbers.get(words[-1]) if len(words) == 2 else None
-            if label is None and len(words) == 2 and words[1].isdigit():
-                label = int(words[1])
-            if label is None or label >= CLASSES["imagenet"]:
-                raise UserError(
-                    "{}, line {}: {!r}; accepted: FILE LABEL, a number below {} or a folder of "
-                    "train".format(table, number, line.strip(), CLASSES["imagenet"])
-                )
-            paths.append(os.path.join(folder, words[0]))
-            labels.append(label)
-    missing = [path for path in paths if not os.path.isfile(path)]
-    if missing:
-        raise UserError("{} names {}, which does not exist".format(table, missing[0]))
-    return ImageFiles(paths, np.array(labels, np.int32))
+    if len(wnids) == CLASSES["imagenet"]:
+        return ImageFolder("imagenet", train, test, decode_file, wnids)
+    print("note: {} of the {} classes found".format(len(wnids), CLASSES["imagenet"]))
+    return ImageFolder("imagenet", train, test, decode_file)
 
 
 def fake(seed: int) -> ImageFolder:
@@ -298,6 +213,8 @@ def fake(seed: int) -> ImageFolder:
 
     labels = np.random.RandomState(seed).randint(0, CLASSES["imagenet"], 1280).astype(np.int32)
     names = [str(i) for i in range(len(labels))]
-    return ImageFolder(
-        ImageFiles(names[:1024], labels[:1024]), ImageFiles(names[1024:], labels[1024:]), decode
+    train, test = (
+        ImageFiles(names[part], labels[part], np.zeros(len(names[part]), np.int64))
+        for part in (slice(1024), slice(1024, None))
     )
+    return ImageFolder("imagenet", train, test, decode)

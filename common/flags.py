@@ -8,7 +8,7 @@ from sparsenet import recipes
 from sparsenet.config import ATTENTIONS, COMBINES, FETCHES, HEADS
 from sparsenet.errors import UserError
 from sparsenet.published import DEFAULT_RECIPE, RECIPES, network_name
-from sparsenet.recipes import CLASSES, NORMALIZATIONS, Recipe
+from sparsenet.recipes import CLASSES, DATASETS, NORMALIZATIONS, Recipe
 
 
 def data_parser(description: str) -> Parser:
@@ -20,7 +20,7 @@ def data_parser(description: str) -> Parser:
 
 def add_data_flags(parser, default: Optional[str] = None) -> None:
     """Add --dataset, --dataset_dir and --no_verify."""
-    parser.add_argument("--dataset", choices=list(CLASSES), default=default, help="the data set")
+    parser.add_argument("--dataset", choices=DATASETS, default=default, help="the data set")
     parser.add_argument(
         "--dataset_dir", metavar="DIR", help="folder of its files or of its official archive"
     )
@@ -120,6 +120,7 @@ def recipe_from(args) -> Recipe:
         "batch_size": getattr(args, "batch_size", None),
         "epochs": getattr(args, "max_epoch", None),
         "learning_rate": getattr(args, "learning_rate", None),
+        "augment": getattr(args, "augment", None),
         "weight_decay": getattr(args, "weight_decay", None),
         "lr_milestones": _lr_milestones(
             recipe, getattr(args, "drop_1", None), getattr(args, "drop_2", None)
@@ -174,7 +175,7 @@ def _config_from(args, recipe: Recipe):
             "unit": unit,
             # As in the original, 0 means "no compression", and so does 1.
             "compression": None if args.compression is None else args.compression or 1.0,
-            "classes": CLASSES[recipe.dataset],
+            "classes": CLASSES.get(recipe.dataset),
         }
     )  # fmt: skip
     for field in ("fetch", "base", "nearest", "farthest", "combine", "dropout", "attention",

@@ -8,8 +8,8 @@ import numpy as np
 
 from common.quiet import stderr_kept_back
 from evaluation import exports, trained_network
-from evaluation.image_files import read_image
 from evaluation.logits import logits_of
+from folder_data import read_image
 from sparsenet.errors import UserError
 
 OUTPUTS = ("probabilities", "logits")

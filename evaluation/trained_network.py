@@ -81,6 +81,7 @@ def load(args, with_data: bool = True) -> TrainedNetwork:
                     args.checkpoint, described.recipe.config.classes, data.classes, data.name
                 )
             )
+        _require_same_classes(args.checkpoint, described.classes, data.class_names)
         preprocessing = preprocessing_of(described, data)
     else:
         data, preprocessing = None, preprocessing_for(args, described)
@@ -95,12 +96,33 @@ def load(args, with_data: bool = True) -> TrainedNetwork:
     )
 
 
+def _require_same_classes(checkpoint: str, trained, found) -> None:
+    """Raise UserError if data have other classes than a network was trained on."""
+    if not (trained and found):
+        return
+    for label, (then, now) in enumerate(zip(trained, found)):
+        if then != now:
+            raise UserError(
+                "class {} of {} is {}, in the data it is {}; accepted: the same classes".format(
+                    label, checkpoint, then, now
+                )
+            )
+
+
 def describe(args) -> Description:
     """Return what is known of the network, from the record beside its file or from flags."""
     path = record_path(args.checkpoint)
-    if path is None:
-        return Description(recipe_from(args), args.dataset_dir, None, None, None)
-    return _recorded(args, path)
+    if path is not None:
+        return _recorded(args, path)
+    recipe = recipe_from(args)
+    if recipe.dataset != "folder":
+        return Description(recipe, args.dataset_dir, None, None, None)
+    import datasets
+    import folder_data
+
+    classes = folder_data.class_names(args.dataset_dir)
+    recipe = datasets.with_classes(recipe, len(classes))
+    return Description(recipe, args.dataset_dir, None, None, classes)
 
 
 def record_path(checkpoint: str) -> Optional[str]:
@@ -129,7 +151,7 @@ def load_data(args, described: Description):
     import datasets  # it takes a moment: mistakes in the flags are reported first
 
     return datasets.load(
-        described.recipe.dataset,
+        described.recipe,
         described.dataset_dir,
         not args.no_verify,
         described.fake_seed,
@@ -186,7 +208,8 @@ def preprocessing_of(described: Description, data) -> dict:
     """Return how the images of a network are normalised: as recorded, or from its data."""
     if described.preprocessing is not None:
         return described.preprocessing
-    return data.preprocessing(described.recipe.normalize, described.recipe.pad_value)
+    recipe = described.recipe
+    return data.preprocessing(recipe.normalize, recipe.pad_value, recipe.augment)
 
 
 def _recorded(args, path: str) -> Description:

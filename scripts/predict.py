@@ -22,11 +22,11 @@ from sparsenet.errors import EXIT_MISUSE, UserError, exit_code_of, report
 MODELS = """\
 MODEL  a run directory, a checkpoint, .keras, .weights.h5, .npz, a checkpoint of the
        authors' PyTorch code, or an export: a SavedModel's folder, .onnx, .pb, .tflite
-IMAGE  a PNG, JPEG or WebP file, or a folder: all of them in it and below it
+IMAGE  a JPEG, PNG, WebP, BMP, TIFF or PPM file, or a folder: all of them below it
 
 An image may have any size. The largest square in its centre is resized to what the
 network reads; for ImageNet's networks its shorter side becomes 256, and 224x224 are
-cut out of the centre. An orientation in EXIF data is followed.
+cut out of the centre. An orientation in EXIF data is ignored.
 
 With --json there is a line for each image:
 {"image": "a.png", "predictions": [{"label": 3, "class": "cat", "probability": 0.9}]}

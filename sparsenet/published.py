@@ -370,7 +370,8 @@ def errors_as_trained(recipe: Recipe) -> List[PrintedError]:
         known.config
     ):
         return []
-    data = "imagenet" if recipe.dataset == "imagenet" else recipe.dataset + "+"
+    is_plain = recipe.dataset == "imagenet" or recipe.augment == "none"
+    data = recipe.dataset + ("" if is_plain else "+")
     return [error for error in PUBLISHED[recipe.name].errors if error.data == data]
 
 

@@ -15,6 +15,9 @@ from sparsenet.errors import require
 CLASSES = OrderedDict(
     [("digits", 10), ("c10", 10), ("c100", 100), ("svhn", 10), ("imagenet", 1000)]
 )
+# `folder`, any folder of images, has the classes that it holds.
+DATASETS = (*CLASSES, "folder")
+AUGMENTATIONS = ("standard", "crop", "none")
 NORMALIZATIONS = ("channel", "pixel_mean", "ascend", "official", "unit")
 
 
@@ -55,7 +58,7 @@ class Recipe:
 
     name:               of the recipe, or of the network that flags made of one
     config:             the network
-    dataset:            the data set, a key of CLASSES
+    dataset:            the data set, one of DATASETS
     batch_size:         images per step, over all devices
     epochs:             number of epochs
     learning_rate:      of the first epoch
@@ -65,6 +68,9 @@ class Recipe:
     weight_decay_scope: variables that weight decay acts on: `kernels`, or `all` trainable ones
     normalize:          how images are normalised, see cifar_data.normalization_constants
     pad_value:          colour of the padding of random crops: `black`, or the training set's `mean`
+    augment:            how training images are augmented: `standard`, by random crops, and by
+                        mirroring where a mirrored image still shows its class; `crop` without
+                        mirroring; or `none`
     depth_rule:         how a depth becomes layers per block; None if the layers are listed instead
     """
 
@@ -79,6 +85,7 @@ class Recipe:
     weight_decay_scope: str = "kernels"
     normalize: str = "channel"
     pad_value: str = "black"
+    augment: str = "standard"
     depth_rule: Optional[DepthRule] = None
 
     def learning_rate_at(self, epoch: int) -> float:
@@ -96,7 +103,7 @@ def check(recipe: Recipe) -> None:
     milestones = [epoch for epoch, _ in recipe.lr_milestones]
     in_order = all(a < b for a, b in zip([0] + milestones, milestones))
     for field, is_accepted, accepted in [
-        ("dataset", recipe.dataset in CLASSES, ", ".join(CLASSES)),
+        ("dataset", recipe.dataset in DATASETS, ", ".join(DATASETS)),
         ("normalize", recipe.normalize in NORMALIZATIONS, ", ".join(NORMALIZATIONS)),
         ("batch_size", recipe.batch_size >= 1, "a whole number of at least 1"),
         ("epochs", recipe.epochs >= 1, "a whole number of at least 1"),
@@ -104,6 +111,7 @@ def check(recipe: Recipe) -> None:
         ("weight_decay", 0 <= recipe.weight_decay < infinite, "a number of at least 0"),
         ("weight_decay_scope", recipe.weight_decay_scope in ("kernels", "all"), "kernels, all"),
         ("pad_value", recipe.pad_value in ("black", "mean"), "black, mean"),
+        ("augment", recipe.augment in AUGMENTATIONS, ", ".join(AUGMENTATIONS)),
     ]:
         require(is_accepted, field, getattr(recipe, field), accepted)
     later = "epochs of at least 1, each later than the one before"
@@ -111,7 +119,8 @@ def check(recipe: Recipe) -> None:
     divisors = [divisor for _, divisor in recipe.lr_milestones]
     require(all(d > 0 for d in divisors), "lr_milestones", divisors, "divisors above 0")
     is_large = recipe.config.stem == "imagenet"
-    fitting = [name for name in CLASSES if (name == "imagenet") == is_large]
+    fitting = ["imagenet"] if is_large else [name for name in CLASSES if name != "imagenet"]
+    fitting.append("folder")
     require(
         recipe.dataset in fitting,
         "dataset", recipe.dataset, "{} with recipe {}".format(", ".join(fitting), recipe.name),

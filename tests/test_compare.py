@@ -250,7 +250,7 @@ def write_record(directory, record):
 
 
 def test_a_mean_over_train_and_test_is_found(run, tmp_path, monkeypatch):
-    def preprocessing(self, normalize, pad_value):
+    def preprocessing(self, normalize, pad_value, augment):
         both = cifar_data.ImageSet(
             np.concatenate([self.train.images, self.test.images]),
             np.concatenate([self.train.labels, self.test.labels]),

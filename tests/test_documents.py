@@ -56,8 +56,11 @@ BUILT = "by scripts/test.sh, without GPUs"
 WORKERS = "run by test_workers.py, with two processes"
 SET_UP = "scripts/test.sh does the same"
 CONVERTED = "run by test_convert.py"
+FOLDERS = "with smaller networks, by test_image_folders.py"
 THIS = "it is what runs this test"
 NOT_RUN = {
+    "python main_gpu.py --recipe sparsenet-40-24 --dataset folder --dataset_dir DIR": FOLDERS,
+    "python main_gpu.py --recipe sparsenet-121-32 --dataset folder --dataset_dir DIR": FOLDERS,
     "bash scripts/quickstart.sh": ELSEWHERE,
     "python scripts/evaluate.py CHECKPOINT --recipe ascend --depth 100 --growth_rate 24 "
     "--dataset c10 --dataset_dir DIR": "with a smaller network, by test_networks.py",

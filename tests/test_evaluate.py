@@ -93,6 +93,8 @@ def test_the_published_errors_of_a_recipe_are_those_of_its_network_and_data():
     for changes in ({"base": 3}, {"dropout": 0.2}):
         config = dataclasses.replace(recipe.config, **changes)
         assert errors_as_trained(dataclasses.replace(recipe, config=config)) == []
+    plain = dataclasses.replace(RECIPES["sparsenet-40-24"], augment="none")
+    assert {error.data for error in errors_as_trained(plain)} <= {"c10"}
     assert errors_as_trained(dataclasses.replace(recipe, name="x", dataset="svhn")) == []
     # Trained without augmentation, as nothing here is.
     assert errors_as_trained(RECIPES["densenet-40-12-conv0-16"]) == []

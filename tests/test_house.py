@@ -11,8 +11,10 @@ from conftest import CHECKOUT
 MAY_IMPORT = {
     "cifar_data": {"sparsenet", "common"},
     "sparsenet_model": {"sparsenet", "common"},
-    "imagenet_data": {"sparsenet", "common", "cifar_data"},
-    "datasets": {"sparsenet", "common", "cifar_data", "imagenet_data"},
+    "image_folders": {"sparsenet"},
+    "imagenet_data": {"sparsenet", "common", "cifar_data", "image_folders"},
+    "folder_data": {"sparsenet", "common", "cifar_data", "imagenet_data", "image_folders"},
+    "datasets": {"sparsenet", "common", "cifar_data", "imagenet_data", "folder_data"},
     "main_gpu": {"sparsenet", "common", "platforms", "training"},
     "main_npu": {"sparsenet", "common", "platforms", "training"},
 }

@@ -24,7 +24,8 @@ def write_folder(root, classes=3, per_class=6, sizes=((300, 400), (500, 260), (2
 
 
 def batches(data, seed=0, first_epoch=1, count=4):
-    stream = data.training_batches(4, seed, 4, first_epoch, {})
+    constants = data.preprocessing("channel", "black")
+    stream = data.training_batches(4, seed, 4, first_epoch, constants)
     return list(itertools.islice(stream, count))
 
 
@@ -108,7 +109,7 @@ def test_colours_are_rgb(tmp_path):
 
 def test_bad_folders(tmp_path):
     for path in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(UserError, match="train/<wnid>"):
+        with pytest.raises(UserError, match="train/<class>"):
             imagenet_data.load(str(path))
     write_folder(tmp_path / "a")
     (tmp_path / "a" / "val" / "n00000000").rename(tmp_path / "a" / "val" / "n77")
@@ -135,5 +136,7 @@ def test_it_trains(tmp_path):
     result = launch(*flags, "--dataset_dir", tmp_path / "data", "--name", "run")
     assert result.code == 0, result
     assert (tmp_path / "run" / "model-3.index").exists()
-    assert_refused(launch(*flags, "--dataset", "c10", "--fake"), "c10", "imagenet with recipe")
+    assert_refused(
+        launch(*flags, "--dataset", "c10", "--fake"), "c10", "imagenet, folder with recipe"
+    )
     assert_refused(launch(*flags, "--fake", "--normalize", "pixel_mean"), "pixel_mean")

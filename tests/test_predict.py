@@ -15,8 +15,9 @@ from conftest import CHECKOUT, assert_refused, run_python, write_binary_layout
 
 import cifar_data
 import imagenet_data
-from evaluation.image_files import find_images, fit, read_image
+from evaluation.image_files import find_images
 from evaluation.predictions import as_probabilities, softmax
+from folder_data import fit, read_image
 from sparsenet.errors import UserError
 from sparsenet.known_data import CLASS_NAMES
 
@@ -241,7 +242,7 @@ def test_bad_images_cost_a_line_each_and_the_others_are_predicted(finished_run, 
     good = [str(tmp_path / "good.png"), str(digits / "00.png")]
     assert result.out.splitlines()[::2] == good
     result = predict(tmp_path / "no model is looked for", tmp_path / "none.png")
-    assert_refused(result, "none.png: there is no such file", "PNG, JPEG and WebP")
+    assert_refused(result, "none.png: there is no such file", "JPEG, PNG, WebP")
 
 
 def test_mistakes(finished_run, digits, tmp_path):

@@ -17,6 +17,7 @@ from run_directory.settings import MAX_SEED, Settings
 from sparsenet.costs import parameters
 from sparsenet.errors import UserError
 from sparsenet.published import DEFAULT_RECIPE, RECIPES
+from sparsenet.recipes import AUGMENTATIONS
 
 # The flags that are accepted with --resume; all else stays as it was.
 RESUMABLE = ("resume", "dataset_dir", "no_verify", "gpu", "max_epoch", "data_url", "train_url")
@@ -71,10 +72,15 @@ def training_parser() -> Parser:
 def add_training_data_flags(group) -> None:
     """Add the flags of the data, including those that only training has."""
     add_data_flags(group)
+    group.add_argument(
+        "--augment", choices=AUGMENTATIONS,
+        help="standard: random crops, mirrored where that is no other class; crop: not mirrored; "
+        "none [standard]",
+    )  # fmt: skip
     group.add_argument("--fake", action="store_true", help="random images, for smoke tests")
     group.add_argument(
         "--subset", type=int_at_least(1), metavar="N",
-        help="only the first N images of each set (ImageNet: N spread over the set)",
+        help="only the first N images of each set; of images in files, N spread over the set",
     )  # fmt: skip
 
 

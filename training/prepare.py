@@ -71,14 +71,21 @@ def prepare(settings: Settings, platform: Platform) -> Run:
                 recipe.batch_size, platform.total_devices
             )
         )
-    weights = None
+    data, weights = load_data(settings), None
+    if settings.resume is None:
+        recipe = datasets.with_classes(recipe, data.classes)
+        settings = dataclasses.replace(settings, recipe=recipe)
     if settings.load is not None and settings.resume is None:
         weights = load_weights(settings, settings.load, platform)
-    data = load_data(settings)
     run = Run(
-        settings, platform, data, _steps_per_epoch(settings, len(data.train.labels)),
-        data.preprocessing(recipe.normalize, recipe.pad_value), directory, weights=weights,
-    )  # fmt: skip
+        settings,
+        platform,
+        data,
+        _steps_per_epoch(settings, len(data.train.labels)),
+        data.preprocessing(recipe.normalize, recipe.pad_value, recipe.augment),
+        directory,
+        weights=weights,
+    )
     return run if settings.resume is None else resume(run)
 
 
@@ -106,8 +113,7 @@ def _directory(settings: Settings, platform: Platform) -> str:
 def load_data(settings: Settings) -> Dataset:
     """Return the recipe's data set, or random images in its place, cut down to the subset."""
     fake_seed = settings.seed if settings.fake else None
-    name = settings.recipe.dataset
-    data = datasets.load(name, settings.dataset_dir, settings.verify, fake_seed)
+    data = datasets.load(settings.recipe, settings.dataset_dir, settings.verify, fake_seed)
     return data if settings.subset is None else data.first(settings.subset)
 
 

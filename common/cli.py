@@ -1,9 +1,10 @@
 """The parser of every command, and the types of its flags."""
 
 import argparse
+import difflib
 import os
 import sys
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 from sparsenet.errors import UserError
 
@@ -31,8 +32,54 @@ class Parser(argparse.ArgumentParser):
             return [argument]
         return [short[0], argument[len(short[0]) :]]
 
+    def parse_args(self, args=None, namespace=None):
+        args, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(self._no_such(unknown[0]))
+        return args
+
+    def _no_such(self, argument: str) -> str:
+        """Return that an argument is not known, and the flags that look like it."""
+        if not argument.startswith("-"):
+            return "{!r} is one argument too many".format(argument)
+        flag, flags = argument.partition("=")[0], self._all_flags()
+        similar = [each for each in flags if _initials(each) == flag]  # --lr for --learning_rate
+        similar = similar or difflib.get_close_matches(flag, flags, 2)
+        suggestion = "; is it {}?".format(" or ".join(similar)) if similar else ""
+        return "{}: no such flag{}".format(flag, suggestion)
+
+    def _all_flags(self) -> List[str]:
+        """Return the flags of this parser and of its subcommands."""
+        flags = list(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for parser in action.choices.values():
+                    flags += parser._all_flags()
+        return flags
+
+    def _check_value(self, action, value):
+        # An empty list is what `nargs="*"` makes of no argument.
+        if action.choices is not None and value not in action.choices and value != []:
+            accepted = closest(str(value), list(map(str, action.choices)))
+            raise argparse.ArgumentError(action, "{!r}; accepted: {}".format(value, accepted))
+
     def error(self, message):
         raise UserError("{} (see --help)".format(message))
+
+
+FEW = 12  # names that are listed where one of them is accepted
+
+
+def closest(value: str, choices: Sequence[str]) -> str:
+    """Return the choices in one line: all if they are few, else those that look like `value`."""
+    if len(choices) <= FEW:
+        return ", ".join(choices)
+    similar = difflib.get_close_matches(value, choices, 3, 0.5) or choices[:3]
+    return ", ".join([*similar, "..."]) + " ({} names)".format(len(choices))
+
+
+def _initials(flag: str) -> str:
+    return "--" + "".join(word[:1] for word in flag[2:].split("_"))
 
 
 def _underscored(argument: str) -> str:
@@ -96,6 +143,25 @@ def ints_at_least(minimum: int) -> Callable[[str], Tuple[int, ...]]:
         return numbers
 
     return convert
+
+
+def milestones(text: str) -> Tuple[Tuple[int, float], ...]:
+    """Return `150:0.1,225:0.01` as (epoch, divisor) pairs, and `none` as no pairs.
+
+    The factors are of the initial learning rate, after that epoch.
+    """
+    if text == "none":
+        return ()
+    try:
+        pairs = [part.split(":") for part in text.split(",")]
+        found = tuple((int(epoch), round(1 / float(factor), 9)) for epoch, factor in pairs)
+    except (ValueError, ZeroDivisionError):
+        found = ()
+    if not found or not all(epoch >= 1 and 0 < divisor < LARGEST for epoch, divisor in found):
+        raise argparse.ArgumentTypeError(
+            "{!r}; accepted: EPOCH:FACTOR,..., such as 150:0.1,225:0.01, or none".format(text)
+        )
+    return found
 
 
 def device_ids(text: str) -> Tuple[int, ...]:

@@ -7,7 +7,7 @@ from common.cli import Parser, compression, fraction, int_at_least, ints_at_leas
 from sparsenet import recipes
 from sparsenet.config import ATTENTIONS, COMBINES, FETCHES, HEADS
 from sparsenet.errors import UserError
-from sparsenet.published import DEFAULT_RECIPE, RECIPES, network_name
+from sparsenet.published import DEFAULT_RECIPE, RECIPES, network_name, on_dataset
 from sparsenet.recipes import CLASSES, DATASETS, NORMALIZATIONS, Recipe
 
 
@@ -104,6 +104,13 @@ def _add_unit_flags(parser) -> None:
     )
 
 
+def network_flags(args) -> list:
+    """Return the names of the network flags that were given."""
+    group = Parser()
+    add_network_flags(group)
+    return sorted(name for name in vars(group.parse_args([])) if getattr(args, name) is not None)
+
+
 # These values change nothing, so they are always accepted; the original's commands have the first.
 WITHOUT_EFFECT = [("compression", 0.0), ("compression", 1.0), ("head", "gap")]
 
@@ -114,19 +121,10 @@ def recipe_from(args) -> Recipe:
     Raises UserError for flags that contradict each other, have no effect or fit no network.
     """
     recipe = RECIPES[args.recipe or DEFAULT_RECIPE]
-    changes = {
-        "dataset": args.dataset,
-        "normalize": args.normalize,
-        "batch_size": getattr(args, "batch_size", None),
-        "epochs": getattr(args, "max_epoch", None),
-        "learning_rate": getattr(args, "learning_rate", None),
-        "augment": getattr(args, "augment", None),
-        "weight_decay": getattr(args, "weight_decay", None),
-        "lr_milestones": _lr_milestones(
-            recipe, getattr(args, "drop_1", None), getattr(args, "drop_2", None)
-        ),
-    }
-    recipe = dataclasses.replace(recipe, **_given(changes))
+    if args.dataset is not None:
+        recipe = on_dataset(recipe, args.dataset)
+    changes = {"normalize": args.normalize, "augment": getattr(args, "augment", None)}
+    recipe = dataclasses.replace(recipe, **_given(changes), **_schedule(args, recipe))
     config = _config_from(args, recipe)
     if config != dataclasses.replace(recipe.config, classes=config.classes):
         recipe = dataclasses.replace(recipe, name=network_name(recipe, config))
@@ -139,10 +137,26 @@ def _given(changes: dict) -> dict:
     return {key: value for key, value in changes.items() if value is not None}
 
 
-def _lr_milestones(recipe, drop_1, drop_2):
+def _schedule(args, recipe: Recipe) -> dict:
+    """Return the changes that flags ask of a schedule."""
+    changes = {
+        "batch_size": getattr(args, "batch_size", None),
+        "epochs": getattr(args, "max_epoch", None),
+        "learning_rate": getattr(args, "learning_rate", None),
+        "weight_decay": getattr(args, "weight_decay", None),
+    }
+    milestones = getattr(args, "lr_milestones", None)
+    drops = [getattr(args, "drop_1", None), getattr(args, "drop_2", None)]
+    if milestones is not None and drops != [None, None]:
+        raise UserError("--lr_milestones; accepted: without --drop_1 and --drop_2")
+    changes["lr_milestones"] = _moved(recipe, drops) if milestones is None else milestones
+    return _given(changes)
+
+
+def _moved(recipe: Recipe, drops):
     """Return the recipe's milestones with the epochs of the first two replaced."""
     lr_milestones = list(recipe.lr_milestones)
-    for index, epoch in enumerate((drop_1, drop_2)):
+    for index, epoch in enumerate(drops):
         if epoch is None:
             continue
         if index >= len(lr_milestones):
@@ -158,45 +172,52 @@ def _lr_milestones(recipe, drop_1, drop_2):
 def _config_from(args, recipe: Recipe):
     """Return the recipe's network with the changes that flags ask for."""
     config = recipe.config
-    unit = None
-    if args.bottleneck is not None:
-        if config.is_residual:
-            raise UserError(
-                "--bottleneck {}; accepted: nothing, recipe {} has units of its own".format(
-                    args.bottleneck, recipe.name
-                )
-            )
-        unit = "bottleneck" if args.bottleneck else "single"
-    changes = _given(
-        {
-            "layers": args.layers,
-            "growth_rate": _growth_of_each(args.growth_rate or config.growth_rate,
-                                           len(args.layers or config.layers)),
-            "unit": unit,
-            # As in the original, 0 means "no compression", and so does 1.
-            "compression": None if args.compression is None else args.compression or 1.0,
-            "classes": CLASSES.get(recipe.dataset),
-        }
-    )  # fmt: skip
+    blocks = len(args.layers or config.layers)
+    changes = {
+        "layers": args.layers,
+        "growth_rate": _growth_of_each(args, config, blocks),
+        "unit": _unit(args, recipe),
+        # As in the original, 0 means "no compression", and so does 1.
+        "compression": None if args.compression is None else args.compression or 1.0,
+        "classes": CLASSES.get(recipe.dataset),
+    }
     for field in ("fetch", "base", "nearest", "farthest", "combine", "dropout", "attention",
                   "stem_channels", "head"):  # fmt: skip
-        changes.update(_given({field: getattr(args, field)}))
-    changed = dataclasses.replace(config, **changes)
+        changes[field] = getattr(args, field)
+    changed = dataclasses.replace(config, **_given(changes))
     refuse_without_effect(args, changed)
-    if args.layers is not None or (args.depth is None and changed.unit == config.unit):
-        if args.depth is not None:
-            raise UserError("--depth {}; accepted: nothing beside --layers".format(args.depth))
-        return changed
+    return dataclasses.replace(changed, layers=_layers(args, recipe, changed))
+
+
+def _unit(args, recipe: Recipe) -> Optional[str]:
+    """Return the unit that --bottleneck asks for, None without it."""
+    if args.bottleneck is None:
+        return None
+    if recipe.config.is_residual:
+        raise UserError(
+            "--bottleneck {}; accepted: nothing, recipe {} has units of its own".format(
+                args.bottleneck, recipe.name
+            )
+        )
+    return "bottleneck" if args.bottleneck else "single"
+
+
+def _layers(args, recipe: Recipe, changed) -> Tuple[int, ...]:
+    """Return the layers of each block: as listed, or by the depth and what a layer is made of."""
+    if args.layers is not None and args.depth is not None:
+        raise UserError("--depth {}; accepted: nothing beside --layers".format(args.depth))
+    if args.layers is not None or (args.depth is None and changed.unit == recipe.config.unit):
+        return changed.layers
     if recipe.depth_rule is None:
         if args.depth is None:
-            return changed
+            return changed.layers
         raise UserError(
             "--depth {}; accepted: nothing, recipe {} lists its layers (--layers)".format(
                 args.depth, recipe.name
             )
         )
-    depth = recipe.depth_rule.depth(config) if args.depth is None else args.depth
-    return dataclasses.replace(changed, layers=recipe.depth_rule.layers(depth, changed))
+    depth = recipe.depth_rule.depth(recipe.config) if args.depth is None else args.depth
+    return recipe.depth_rule.layers(depth, changed)
 
 
 def refuse_without_effect(args, config) -> None:
@@ -214,6 +235,8 @@ def refuse_without_effect(args, config) -> None:
             raise UserError("--{} {}; accepted: with {} only".format(flag, value, accepted))
 
 
-def _growth_of_each(growth: Tuple[int, ...], blocks: int) -> Tuple[int, ...]:
+def _growth_of_each(args, config, blocks: int) -> Tuple[int, ...]:
     """Return the growth rate of each block: a single one is that of all blocks."""
-    return growth[:1] * blocks if len(set(growth)) == 1 else growth
+    growth = args.growth_rate or config.growth_rate
+    is_one = len(growth) == 1 if args.growth_rate else len(set(growth)) == 1
+    return growth[:1] * blocks if is_one else growth

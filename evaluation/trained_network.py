@@ -6,7 +6,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from common.cli import Parser
 from common.files import write_whole
-from common.flags import add_data_flags, add_network_flags, recipe_from
+from common.flags import add_data_flags, add_network_flags, network_flags, recipe_from
 from run_directory.checkpoints import find_checkpoint
 from run_directory.record import RECORD, read_json_record, recipe_from_dict, settings_of
 from run_directory.weights import KERAS_FILES, read_weights
@@ -260,10 +260,3 @@ def _recorded_classes(record: dict, path: str, count: int) -> Optional[Tuple[str
             )
         )
     return tuple(names)
-
-
-def network_flags(args) -> list:
-    """Return the names of the network flags that were given."""
-    group = Parser()
-    add_network_flags(group)
-    return sorted(name for name in vars(group.parse_args([])) if getattr(args, name) is not None)

@@ -1,6 +1,7 @@
 """What each published network costs, beside what was published: parameters, operations, paths.
 
 python scripts/ledger.py [--csv | --markdown [--short]] [--only START] [--check]
+python scripts/ledger.py --depth 40 --growth_rate 12 --fetch sparse
 """
 
 import _checkout  # noqa: F401, I001
@@ -10,10 +11,12 @@ import textwrap
 from typing import Callable, List, NamedTuple, Optional, Sequence
 
 from common.cli import Parser
+from common.flags import add_network_flags, network_flags, recipe_from
 from ledger_remarks import keras_answer, liu_zeng_answer, notes
-from ledger_rows import Row, failures, ledger
+from ledger_rows import Row, failures, ledger, row_of_any
 from sparsenet.errors import RunFailed, UserError, exit_code_of
 from sparsenet.published import PUBLISHED
+from sparsenet.recipes import CLASSES
 
 
 # Columns ----------------------------------------------------------------------------------------
@@ -129,10 +132,12 @@ def print_text(rows: List[Row]) -> None:
     """Print tables of at most 80 columns with their legends, then what is to be said of them."""
     for title, columns, text in TABLES:
         shown = [row for row in rows if any(column.cell(row) for column in columns)]
-        print("\n".join([title, legend(text), "", *text_table((NAME, *columns), shown), ""]))
-    print("REMARKS")
-    for text in notes(rows) + keras_answer() + liu_zeng_answer():
-        print(textwrap.fill(text, 80, subsequent_indent="  ") if len(text) > 80 else text)
+        if shown:
+            print("\n".join([title, legend(text), "", *text_table((NAME, *columns), shown), ""]))
+    if notes(rows):
+        print("REMARKS")
+    for text in notes(rows):
+        print_filled(text)
 
 
 def text_table(columns: Sequence[Column], rows: List[Row]) -> List[str]:
@@ -173,9 +178,23 @@ def print_markdown(rows: List[Row], short: bool) -> None:
     print("\n".join(lines + [""] + ["- " + text for text in notes(rows)]))
 
 
+def print_answers() -> None:
+    """Print what the ledger answers to claims of others."""
+    for text in keras_answer() + liu_zeng_answer():
+        print_filled(text)
+
+
+def print_filled(text: str) -> None:
+    """Print a remark in lines of at most 80 characters."""
+    print(textwrap.fill(text, 80, subsequent_indent="  ") if len(text) > 80 else text)
+
+
 def parser() -> Parser:
     """Return the command line."""
-    parser = Parser(description="What each published network costs, beside what was published.")
+    parser = Parser(
+        description="What each published network costs, beside what was published;\n"
+        "with network flags, what that one network costs."
+    )
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument("--csv", action="store_true", help="all columns, plain integers")
     ways.add_argument("--markdown", action="store_true", help="a table for a document")
@@ -190,7 +209,27 @@ def parser() -> Parser:
     parser.add_argument(
         "--check", action="store_true", help="exit 1 if a row should match and does not"
     )
+    network = parser.add_argument_group("one network")
+    add_network_flags(network)
+    network.add_argument("--dataset", choices=list(CLASSES), help="whose classes it has")
     return parser
+
+
+def is_of_one(args) -> bool:
+    """Return whether flags describe a network."""
+    return args.dataset is not None or bool(network_flags(args))
+
+
+def rows_of(args) -> List[Row]:
+    """Return the rows that are asked for."""
+    if is_of_one(args):
+        if args.only:
+            raise UserError("--only {}; accepted: without network flags".format(args.only))
+        return [row_of_any(recipe_from(args), args.dataset)]
+    rows = [row for row in ledger() if row.name.startswith(args.only)]
+    if not rows:
+        raise UserError("--only {}; accepted: the start of a row's name".format(args.only))
+    return rows
 
 
 def main() -> None:
@@ -198,15 +237,15 @@ def main() -> None:
     args = parser().parse_args()
     if args.short and not args.markdown:
         raise UserError("--short; accepted: with --markdown only")
-    rows = [row for row in ledger() if row.name.startswith(args.only)]
-    if not rows:
-        raise UserError("--only {}; accepted: the start of a row's name".format(args.only))
+    rows = rows_of(args)
     if args.csv:
         print_csv(rows)
     elif args.markdown:
         print_markdown(rows, args.short)
     else:
         print_text(rows)
+        if not is_of_one(args):
+            print_answers()
     failed = failures(rows)
     if args.check and failed:
         raise RunFailed("{} rows differ: {}".format(len(failed), ", ".join(r.name for r in failed)))

@@ -62,8 +62,12 @@ def failures(rows: List[Row]) -> List[Row]:
 
 
 def row_of(recipe: Recipe) -> Row:
-    """Return the row of a recipe."""
-    published = PUBLISHED[recipe.name]
+    """Return the row of a recipe, with as many classes as the printed count has."""
+    return counted(recipe, PUBLISHED[recipe.name])
+
+
+def counted(recipe: Recipe, published: Published) -> Row:
+    """Return the row of a network beside what was published of it."""
     config = dataclasses.replace(recipe.config, classes=published.classes)
     count, without_bn = parameters(config), parameters_without_batch_norm(config)
     paths = gradient_paths(config)
@@ -89,6 +93,14 @@ def row_of(recipe: Recipe) -> Row:
         reason=published.note,
         remarks="; ".join(remarks(published, without_bn, paths.unread)),
     )
+
+
+def row_of_any(recipe: Recipe, dataset: Optional[str]) -> Row:
+    """Return the row of a network that flags describe, with the classes of a data set if given."""
+    published = PUBLISHED.get(recipe.name)
+    if published is not None and dataset is None:
+        return row_of(recipe)
+    return counted(recipe, Published("", classes=recipe.config.classes))
 
 
 def quoted_row(name: str, published: Published) -> Row:

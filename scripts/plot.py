@@ -1,6 +1,7 @@
 """Draw pictures: skip connections, parameters against error, growth with depth, training curves.
 
 python scripts/plot.py connections densenet-40-12 sparsenet-40-24 liu-zeng-basic-v1 -o FILE.png
+python scripts/plot.py connections --depth 40 --growth_rate 12 --base 3 -o FILE.png
 python scripts/plot.py efficiency -o FILE.png
 python scripts/plot.py growth -o FILE.png
 python scripts/plot.py curves RUN_DIR... -o FILE.png
@@ -13,7 +14,8 @@ import os
 import sys
 from typing import Any, Dict, List, NamedTuple
 
-from common.cli import Parser, new_file, int_at_least
+from common.cli import Parser, new_file
+from common.flags import add_network_flags, network_flags, recipe_from
 from common.figures import new_figure, plain_logarithmic, save
 from run_directory.curves import plot_curves
 from sparsenet.errors import UserError, exit_code_of
@@ -32,15 +34,32 @@ from sparsenet.plan import blocks
 READ, BLOCK_OUTPUT = "C0", "C1"
 
 
-def plot_connections(names, layers, as_matrix, path) -> None:
+def networks_of(args) -> List[Recipe]:
+    """Return the named recipes, and the network that flags describe if there are any."""
+    recipes = [RECIPES[name] for name in args.recipes]
+    flags = network_flags(args)
+    if recipes and args.layers and len(args.layers) > 1:
+        raise UserError(
+            "--layers {}; accepted: one number, for a block of each RECIPE".format(
+                ",".join(map(str, args.layers))
+            )
+        )
+    if not recipes and not flags:
+        raise UserError("RECIPE is missing; accepted: names of recipes, or network flags")
+    if not recipes or flags not in ([], ["layers"]):
+        recipes.append(recipe_from(args))
+    return recipes
+
+
+def plot_connections(recipes, layers, as_matrix, path) -> None:
     """Draw which outputs the layers read in one block of each recipe, side by side."""
     handles = legend_of_matrix() if as_matrix else legend_of_arcs()
-    columns = min(len(names), len(handles))
+    columns = min(len(recipes), len(handles))
     legend_height = 0.1 + 0.18 * math.ceil(len(handles) / columns)
     height = (4.5 if as_matrix else 3.1) + legend_height
-    figure, axes = new_figure(1, len(names), width=4.2 * len(names), height=height)
-    for panel, name in zip(axes[0], names):
-        config = RECIPES[name].config
+    figure, axes = new_figure(1, len(recipes), width=4.2 * len(recipes), height=height)
+    for panel, recipe in zip(axes[0], recipes):
+        config = recipe.config
         count = layers or config.layers[0]
         one = dataclasses.replace(
             config, layers=(count,), growth_rate=config.growth_rate[:1], stem="cifar", head="gap"
@@ -48,7 +67,7 @@ def plot_connections(names, layers, as_matrix, path) -> None:
         (draw_matrix if as_matrix else draw_arcs)(panel, readings(one), count)
         panel.set_title(
             "{}\n{:,} skip connections, longest path {}".format(
-                block_title(name, count), skip_connections(one), gradient_paths(one).longest
+                block_title(recipe, count), skip_connections(one), gradient_paths(one).longest
             ),
             fontsize=10,
         )
@@ -66,14 +85,15 @@ def readings(config: SparseNetConfig):
     return sorted({(s.output, reader) for reader, slices in enumerate(read, 1) for s in slices})
 
 
-def block_title(name: str, count: int) -> str:
+def block_title(recipe: Recipe, count: int) -> str:
     """Return the title of a block's picture.
 
     It names the recipe's depth only if the whole block of that recipe is drawn.
     """
-    if count == RECIPES[name].config.layers[0]:
-        return "{}, block 1: {} layers".format(name, count)
-    kind = "-".join(word for word in name.split("-") if not any(c.isdigit() for c in word))
+    if count == recipe.config.layers[0]:
+        return "{}, block 1: {} layers".format(recipe.name, count)
+    words = recipe.name.split("-")
+    kind = "-".join(word for word in words if not any(c.isdigit() for c in word))
     return "{}, a block of {} layers".format(kind, count)
 
 
@@ -300,10 +320,9 @@ def parser() -> Parser:
     parser = Parser(description="Pictures of networks and runs.")
     kinds = parser.add_subparsers(dest="kind", metavar="KIND")
     kind = kinds.add_parser("connections", help="which outputs layers read, in a block")
-    kind.add_argument("recipes", nargs="+", choices=list(RECIPES), metavar="RECIPE")
-    kind.add_argument(
-        "--layers", type=int_at_least(1), metavar="N", help="layers of the block [the recipe's]"
-    )
+    kind.add_argument("recipes", nargs="*", choices=list(RECIPES), metavar="RECIPE")
+    kind.set_defaults(dataset=None)
+    add_network_flags(kind.add_argument_group("another network, or --layers N of each block"))
     kind.add_argument("--matrix", action="store_true", help="draw a matrix in place of arcs")
     kinds.add_parser("efficiency", help="parameters against published error")
     kinds.add_parser("growth", help="skip connections, parameters and paths against depth")
@@ -321,7 +340,8 @@ def main() -> None:
     if args.kind is None:
         raise UserError("KIND is missing; accepted: connections, efficiency, growth, curves")
     if args.kind == "connections":
-        plot_connections(args.recipes, args.layers, args.matrix, args.out)
+        layers = args.layers[0] if args.layers else None
+        plot_connections(networks_of(args), layers, args.matrix, args.out)
     elif args.kind == "efficiency":
         save(efficiency_figure(), args.out, bottom=LEGEND_SHARE)
     elif args.kind == "growth":

@@ -74,9 +74,10 @@ class Published:
 
 
 class Network(NamedTuple):
-    """A row: how the network is made, None where it is only quoted, and its figures."""
+    """A row: how the network is made and trained, None where it is only quoted, and its figures."""
 
     recipe: Optional[Recipe]
+    training: Optional[str]
     published: Published
 
 
@@ -107,7 +108,10 @@ PUBLIC_CODES = {
 
 # What differs from Recipe's defaults, which are the paper's CIFAR schedule.
 _LIU_ZENG_TRAINING = {"epochs": 280, "lr_milestones": ((150, 10.0), (200, 100.0), (250, 500.0))}
-TRAININGS = {
+# SVHN is far larger than CIFAR. The schedule is Liu & Zeng's; Zhu et al. have no SVHN, and Huang et
+# al. 2017 train DenseNets so.
+_SVHN = {"epochs": 40, "lr_milestones": ((20, 10.0), (30, 100.0)), "normalize": "unit"}
+TRAININGS: Dict[str, Dict[str, Any]] = {
     "cifar": {},
     "official": {"normalize": "official"},
     "ascend": {"normalize": "ascend"},
@@ -119,13 +123,18 @@ TRAININGS = {
     },
     "liu-zeng": _LIU_ZENG_TRAINING,
     "liu-zeng-scripts": dict(_LIU_ZENG_TRAINING, weight_decay_scope="all", pad_value="mean"),
-    "liu-zeng-svhn": {
-        "dataset": "svhn",
-        "epochs": 40,
-        "lr_milestones": ((20, 10.0), (30, 100.0)),
-        "normalize": "unit",
-    },
+    "liu-zeng-svhn": dict(_SVHN, dataset="svhn"),
     "digits": {"dataset": "digits", "epochs": 30, "lr_milestones": ((20, 10.0), (27, 100.0))},
+}
+
+_CIFAR = dict(_LIU_ZENG_TRAINING, normalize="channel")
+# Training and data set -> what differs from the training there.
+ON_OTHER_DATA: Dict[Tuple[Optional[str], str], Dict[str, Any]] = {
+    ("cifar", "svhn"): _SVHN,
+    ("liu-zeng", "svhn"): _SVHN,
+    ("liu-zeng-scripts", "svhn"): _SVHN,
+    ("liu-zeng-svhn", "c10"): _CIFAR,
+    ("liu-zeng-svhn", "c100"): _CIFAR,
 }
 
 _CIFAR_TABLE = "Zhu et al. 2018, CIFAR table"
@@ -230,7 +239,7 @@ RECIPE_CELLS = OrderedDict(
     [
         ("public_code", _one_of(PUBLIC_CODES)),
         ("depth_rule", _one_of(DEPTH_RULES)),
-        ("training", _one_of(TRAININGS)),
+        ("training", _word(TRAININGS)),
     ]
 )
 FIGURE_CELLS = OrderedDict(
@@ -273,7 +282,9 @@ def read(path: str = PATH) -> Dict[str, Network]:
                 row = "row {}".format(line[0] if line else "empty")
                 cells = _cells(titles, line)
                 require(cells["name"] not in networks, "name", cells["name"], "each name once")
-                networks[cells["name"]] = Network(_recipe(cells), _published(cells))
+                networks[cells["name"]] = Network(
+                    _recipe(cells), cells.get("training"), _published(cells)
+                )
         except (csv.Error, UserError) as error:
             place = "{}, line {}".format(os.path.basename(path), lines.line_num)
             raise UserError("{}, {}: {}".format(place, row, error))
@@ -327,7 +338,7 @@ def _recipe(cells: Cells) -> Optional[Recipe]:
     fields = {column: cells[column] for column in CONFIG_CELLS if column in cells}
     if len(fields["growth_rate"]) == 1:
         fields["growth_rate"] *= len(fields["layers"])
-    training = cells["training"]
+    training = TRAININGS[cells["training"]]
     classes = CLASSES[training.get("dataset", Recipe.dataset)]
     config = SparseNetConfig(classes=classes, **fields, **cells.get("public_code", {}))
     recipe = Recipe(cells["name"], config, depth_rule=cells.get("depth_rule"), **training)
@@ -352,12 +363,20 @@ def _published(cells: Cells) -> Published:
 RECIPES: Dict[str, Recipe] = OrderedDict()
 PUBLISHED: Dict[str, Published] = OrderedDict()  # of the recipes, then of the quoted
 QUOTED: Dict[str, Published] = OrderedDict()
+TRAINING_OF: Dict[str, Optional[str]] = {}
 for _name, _network in read().items():
     PUBLISHED[_name] = _network.published
+    TRAINING_OF[_name] = _network.training
     if _network.recipe is None:
         QUOTED[_name] = _network.published
     else:
         RECIPES[_name] = _network.recipe
+
+
+def on_dataset(recipe: Recipe, dataset: str) -> Recipe:
+    """Return a named recipe for another data set, with the schedule that is published for it."""
+    changes = ON_OTHER_DATA.get((TRAINING_OF[recipe.name], dataset), {})
+    return dataclasses.replace(recipe, dataset=dataset, **changes)
 
 
 def errors_as_trained(recipe: Recipe) -> List[PrintedError]:
@@ -385,7 +404,7 @@ def network_name(recipe: Recipe, config: SparseNetConfig) -> str:
         if dataclasses.replace(known.config, classes=10) == like:
             return known.name
     if recipe.depth_rule is None:
-        return recipe.name + "-modified"
+        return recipe.name + _changes(recipe.config, config)
     parts: List[object]
     if not recipe.depth_rule.exact:  # a depth that was rounded away can't be recovered
         parts = [recipe.name, "x".join(map(str, config.layers))]
@@ -398,6 +417,41 @@ def network_name(recipe: Recipe, config: SparseNetConfig) -> str:
         parts += growth
     usual_stem = None if recipe.depth_rule.exact else recipe.config.stem_channels
     return "-".join(map(str, parts)) + _particulars(config, usual_stem)
+
+
+# Field of a config -> how a name says that it is not the recipe's.
+CHANGED = OrderedDict(
+    [
+        ("layers", "layers-{}"),
+        ("growth_rate", "k{}"),
+        ("fetch", "{}"),
+        ("base", "base{}"),
+        ("nearest", "near{}"),
+        ("farthest", "far{}"),
+        ("combine", "{}"),
+        ("unit", "{}"),
+        ("compression", "c{:g}"),
+        ("dropout", "dropout{:g}"),
+        ("attention", "attention-{}"),
+        ("stem_channels", "conv0-{}"),
+        ("head", "{}"),
+    ]
+)
+
+
+def _changes(before: SparseNetConfig, now: SparseNetConfig) -> str:
+    """Return what flags changed of a network, for its name."""
+    text = ""
+    for field, form in CHANGED.items():
+        value = getattr(now, field)
+        if field == "growth_rate" and len(set(value)) == 1 == len(set(before.growth_rate)):
+            if value[0] != before.growth_rate[0]:
+                text += "-" + form.format(value[0])
+        elif value != getattr(before, field):
+            is_tuple = isinstance(value, tuple)
+            shown = "-".join(map(str, value)) if is_tuple else value
+            text += "-" + form.format(shown.replace("_", "-") if isinstance(shown, str) else shown)
+    return text
 
 
 def _depth(config: SparseNetConfig) -> int:
@@ -425,7 +479,7 @@ def _family(config: SparseNetConfig) -> str:
 def _particulars(config: SparseNetConfig, usual_stem: Optional[int]) -> str:
     """Return what a name has to say beside depth and growth."""
     text = ""
-    if config.fetch == "nearest_farthest":
+    if config.fetch in ("nearest_farthest", "channel_window"):
         text += "-near{}-far{}".format(config.nearest, config.farthest)
     if config.attention != "none":
         text += "-" + config.attention.replace("_", "-")

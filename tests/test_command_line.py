@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from conftest import CHECKOUT, assert_refused, launch
 
@@ -73,11 +74,85 @@ def test_flags_override_the_recipe():
         ("--layers 3,4,5,2", "sparsenet-19-layers-3-4-5-2-24"),
         ("--fetch nearest_farthest --farthest 3", "nearest-farthest-100-24-near7-far3"),
         ("--recipe ascend --growth_rate 12", "ascend-33x33x33-12"),
-        ("--recipe liu-zeng-abc-v1 --growth_rate 8", "liu-zeng-abc-v1-modified"),
+        ("--recipe liu-zeng-abc-v1 --growth_rate 8", "liu-zeng-abc-v1-k8"),
+        ("--recipe liu-zeng-basic-v1 --layers 12,12,12", "liu-zeng-basic-v1-layers-12-12-12"),
+        ("--recipe liu-zeng-bc-v2 --attention se", "liu-zeng-bc-v2-attention-se"),
+        ("--recipe liu-zeng-bc-v2-scripts --nearest 5", "liu-zeng-bc-v2-scripts-near5"),
+        ("--recipe densenet-121 --head map3x3", "densenet-121-map3x3"),
     ],
 )
 def test_a_network_made_by_flags_is_called_what_it_is(command, name):
     assert settings("--fake " + command).recipe.name == name
+
+
+def test_the_splits_of_liu_and_zeng_have_names_of_their_own():
+    command = "--fake --recipe liu-zeng-basic-v1 --nearest {} --farthest {}"
+    splits = [(14, 0), (10, 4), (7, 7), (4, 10), (0, 14)]
+    recipes = [settings(command.format(*split)).recipe for split in splits]
+    assert [(r.config.nearest, r.config.farthest) for r in recipes] == splits
+    assert len({recipe.name for recipe in recipes}) == len(splits)
+    assert recipes[2].name == "liu-zeng-basic-v1"
+
+
+def test_milestones_may_be_moved_one_by_one_or_all_replaced():
+    paper = settings("--fake --lr_milestones 150:0.1,225:0.01").recipe
+    assert paper == RECIPES["sparsenet-100-24"]
+    liu_zeng = "--fake --recipe liu-zeng-bc-v1 "
+    rates = [
+        [settings(liu_zeng + flags).recipe.learning_rate_at(epoch) for epoch in (150, 210, 260)]
+        for flags in (
+            "", "--drop_2 220", "--lr_milestones 150:0.1,200:0.01", "--lr_milestones 150:0.3",
+            "--lr_milestones none",
+        )
+    ]  # fmt: skip
+    expected = [
+        [0.1, 1e-3, 2e-4],
+        [0.1, 0.01, 2e-4],
+        [0.1, 1e-3, 1e-3],
+        [0.1, 0.03, 0.03],
+        [0.1] * 3,
+    ]
+    assert np.allclose(rates, expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "command, epochs, milestones, normalize",
+    [
+        ("--recipe liu-zeng-abc-v3 --dataset svhn", 40, (20, 30), "unit"),
+        ("--recipe liu-zeng-bc-v4-scripts --dataset svhn", 40, (20, 30), "unit"),
+        ("--recipe sparsenet-40-24 --dataset svhn", 40, (20, 30), "unit"),
+        ("--recipe liu-zeng-abc-v1 --dataset c100", 280, (150, 200, 250), "channel"),
+        ("--recipe liu-zeng-abc-v1-svhn --dataset c10", 280, (150, 200, 250), "channel"),
+        ("--recipe liu-zeng-abc-v1-svhn", 40, (20, 30), "unit"),
+        ("--recipe sparsenet-40-24 --dataset c100", 300, (150, 225), "channel"),
+        ("--recipe liu-zeng-abc-v2 --dataset svhn --max_epoch 7 --normalize channel", 7, (20, 30),
+         "channel"),
+    ],
+)  # fmt: skip
+def test_a_data_set_brings_its_schedule(command, epochs, milestones, normalize):
+    recipe = settings("--fake " + command).recipe
+    assert (recipe.epochs, recipe.normalize) == (epochs, normalize)
+    assert tuple(epoch for epoch, _ in recipe.lr_milestones) == milestones
+    if "scripts" in command:
+        assert (recipe.weight_decay_scope, recipe.pad_value) == ("all", "mean")
+
+
+@pytest.mark.parametrize(
+    "command, suggestion",
+    [
+        ("--recipe sparsnet-40-24", "sparsenet-40-24"),
+        ("--recipe liu-zeng-v1", "liu-zeng-bc-v1"),
+        ("--max_epochs 3", "--max_epoch?"),
+        ("--bath-size 3", "--batch_size"),
+        ("--lr 0.1", "--learning_rate?"),
+        ("--fetch spares", "sparse"),
+        ("--attention senet", "se"),
+    ],
+)
+def test_the_nearest_name_is_suggested(command, suggestion):
+    with pytest.raises(UserError) as error:
+        settings(command)
+    assert suggestion in str(error.value) and len(str(error.value)) < 160
 
 
 def test_bottleneck_alone_keeps_the_depth():
@@ -103,6 +178,13 @@ def test_drops_beyond_the_last_epoch_are_fine():
         ("--depth ten", "ten"),
         ("--growth_rate 1,2", "1,2"),
         ("--growth_rate 0", "0"),
+        ("--layers 5,5 --growth_rate 4,4,4", "4,4,4"),
+        ("--lr_milestones 150", "150"),
+        ("--lr_milestones 150:0", "150:0"),
+        ("--lr_milestones 150:0.1:2", "150:0.1:2"),
+        ("--lr_milestones 225:0.1,150:0.01", "225,150"),
+        ("--lr_milestones 150:0.1 --drop_1 3", "--lr_milestones"),
+        ("--augment twice", "twice"),
         ("--base 1", "1"),
         ("--fetch half", "half"),
         ("--drop_1 200 --drop_2 100", "200,100"),

@@ -126,6 +126,11 @@ SHORTENED = {
     "python main_gpu.py --help": [],
     "python scripts/ledger.py": [],
     "python scripts/ledger.py --check": [],
+    "python scripts/ledger.py --depth 40 --growth_rate 12": [],
+    "python scripts/ledger.py --recipe liu-zeng-basic-v1 --nearest 4 --farthest 4 "
+    "--growth_rate 24": [],
+    "python scripts/plot.py connections --depth 40 --growth_rate 12 --base 3 "
+    "-o connections.png": [],
     "python scripts/plot.py connections densenet-40-12 sparsenet-40-24 liu-zeng-basic-v1 "
     "--layers 20 -o connections.png": [],
     "python scripts/plot.py curves RUN_DIR -o curves.svg": [],

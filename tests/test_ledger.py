@@ -162,3 +162,21 @@ def test_mistakes():
     assert_refused(run_python(LEDGER, "--csv", "--markdown"), "--markdown")
     for flags in (["--short"], ["--short", "--csv"]):
         assert_refused(run_python(LEDGER, *flags), "--short", "--markdown")
+
+
+def test_one_network_of_ones_own():
+    result = run_python(LEDGER, "--depth", "40", "--growth_rate", "12", "--csv")
+    (row,) = csv.DictReader(io.StringIO(result.out))
+    assert row["name"] == "sparsenet-40-12" and row["skip_connections"] == "111"
+    assert (row["classes"], row["verdict"], row["parameters"]) == ("10", "", "189514")
+
+
+def test_one_network_that_is_published_has_its_figures(rows):
+    for flags in (["--recipe", "sparsenet-40-24"], ["--depth", "40", "--growth_rate", "24"]):
+        result = run_python(LEDGER, *flags, "--csv")
+        assert list(csv.DictReader(io.StringIO(result.out))) == [rows["sparsenet-40-24"]]
+    ten = run_python(LEDGER, *flags, "--dataset", "c10")
+    assert "748,522" in ten.out and "match" not in ten.out
+    assert "keras" not in ten.out and "REMARKS" not in ten.out
+    assert max(map(len, ten.out.splitlines())) <= 80
+    assert_refused(run_python(LEDGER, *flags, "--only", "sparse"), "--only sparse")

@@ -121,6 +121,17 @@ def test_connections_say_what_they_show(tmp_path, ways):
     assert "densenet-40-12, block 1: 12 layers" in written(out)
 
 
+def test_connections_of_a_network_of_ones_own(tmp_path):
+    out = tmp_path / "c.svg"
+    flags = ["--depth", "40", "--growth_rate", "12", "--base", "3"]
+    assert run_python(PLOT, "connections", "digits", *flags, "-o", out).code == 0
+    texts = written(out)
+    assert "sparsenet-base3-40-12, block 1: 12 layers" in texts
+    assert "digits, block 1: 4 layers" in texts
+    assert run_python(PLOT, "connections", "--fetch", "plain", "--layers", "7", "-o", out).code == 0
+    assert any("block 1: 7 layers" in text for text in written(out))
+
+
 def test_the_same_picture_twice_is_the_same_file(tmp_path):
     for name in ("a.svg", "b.svg"):
         assert run_python(PLOT, "growth", "-o", tmp_path / name).code == 0
@@ -138,6 +149,8 @@ def test_mistakes(tmp_path):
     assert_refused(run_python(PLOT), "KIND")
     assert_refused(run_python(PLOT, "pie", "-o", out), "pie")
     assert_refused(run_python(PLOT, "connections", "nothing", "-o", out), "nothing")
+    assert_refused(run_python(PLOT, "connections", "-o", out), "RECIPE is missing")
+    assert_refused(run_python(PLOT, "connections", "digits", "--layers", "3,4", "-o", out), "3,4")
     assert_refused(run_python(PLOT, "growth", "-o", tmp_path / "p.gif"), "p.gif", ".svg")
     assert_refused(run_python(PLOT, "growth", "-o", tmp_path / "no" / "p.png"), "folder")
     assert_refused(run_python(PLOT, "curves", tmp_path, "-o", out), "loss+perf")

@@ -8,7 +8,15 @@ import dataclasses
 import os
 from typing import List, Optional, Sequence, Tuple
 
-from common.cli import Parser, device_ids, directory_name, int_at_least, not_negative, positive
+from common.cli import (
+    Parser,
+    device_ids,
+    directory_name,
+    int_at_least,
+    milestones,
+    not_negative,
+    positive,
+)
 from common.flags import add_data_flags, add_network_flags, recipe_from
 from platforms import npu_options
 from platforms.npu_options import NpuSettings
@@ -97,6 +105,10 @@ def add_schedule_flags(group) -> None:
     group.add_argument(
         "--drop_2", type=int_at_least(1), metavar="E",
         help="learning rate / 100 after epoch E [225]",
+    )  # fmt: skip
+    group.add_argument(
+        "--lr_milestones", type=milestones, metavar="E:F,...",
+        help="all drops: times F of the first rate after epoch E; none [150:0.1,225:0.01]",
     )  # fmt: skip
     group.add_argument(
         "--learning_rate", type=positive, metavar="LR", help="of the first epoch [0.1]"

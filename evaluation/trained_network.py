@@ -51,6 +51,7 @@ class Description(NamedTuple):
     """What a record or the command line says of a network, see TrainedNetwork.
 
     dataset_dir: of its data; fake_seed: of random images in their place, None for real ones
+    subset: how many images of each set the run used; None for all
     preprocessing, classes: None where there is no record of it
     """
 
@@ -59,6 +60,7 @@ class Description(NamedTuple):
     fake_seed: Optional[int]
     preprocessing: Optional[dict]
     classes: Optional[Tuple[str, ...]]
+    subset: Optional[int] = None
 
     def class_names(self) -> Optional[Tuple[str, ...]]:
         """Return the names of the classes, as recorded or as known of the data."""
@@ -147,15 +149,19 @@ def stem_of(path: str) -> str:
 
 
 def load_data(args, described: Description):
-    """Return the data of a network."""
+    """Return the data of a network; of a run on a subset, as much of them."""
     import datasets  # it takes a moment: mistakes in the flags are reported first
 
-    return datasets.load(
+    data = datasets.load(
         described.recipe,
         described.dataset_dir,
         not args.no_verify,
         described.fake_seed,
     )
+    if described.subset is None:
+        return data
+    print("note: --subset {}, as in the run".format(described.subset))
+    return data.first(described.subset)
 
 
 def known_preprocessing(args, described: Description) -> Optional[dict]:
@@ -242,7 +248,9 @@ def _recorded(args, path: str) -> Description:
         return Description(recipe, args.dataset_dir, None, preprocessing, classes)
     settings = settings_of(record, path)
     fake_seed = settings.seed if settings.fake else None
-    return Description(recipe, settings.dataset_dir, fake_seed, preprocessing, classes)
+    return Description(
+        recipe, settings.dataset_dir, fake_seed, preprocessing, classes, settings.subset
+    )
 
 
 def _recorded_classes(record: dict, path: str, count: int) -> Optional[Tuple[str, ...]]:

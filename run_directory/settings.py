@@ -25,6 +25,7 @@ class Settings:
     new_head:         take all of these but the classifier's, which is initialised
     log_dir:          root of run directories
     name:             of the run directory under `log_dir`; None for an automatic one
+    histograms:       of all weights after each epoch, in the events for TensorBoard
     resume:           run directory to resume, in place of a new one
     data_url, train_url: passed by ModelArts; recorded, without effect
     """
@@ -41,6 +42,7 @@ class Settings:
     new_head: bool = False
     log_dir: str = "train_log"
     name: Optional[str] = None
+    histograms: bool = False
     resume: Optional[str] = None
     data_url: Optional[str] = None
     train_url: Optional[str] = None

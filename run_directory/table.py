@@ -4,7 +4,7 @@ import glob
 import json
 import os
 import statistics
-from typing import Dict, List, Sequence
+from typing import Dict, List, NamedTuple, Sequence
 
 from common.files import write_whole
 from sparsenet.errors import UserError
@@ -113,18 +113,44 @@ def steady(rows: List[Row]) -> List[Row]:
     return rows[1:] or rows
 
 
+class Timing(NamedTuple):
+    """Seconds that something took over the epochs of a run."""
+
+    median: float
+    shortest: float
+    longest: float
+
+    @classmethod
+    def of(cls, seconds: List[float]) -> "Timing":
+        """Return the timing of some epochs."""
+        return cls(statistics.median(seconds), min(seconds), max(seconds))
+
+    def __str__(self):
+        if self.shortest == self.longest:
+            return "{:.4g}".format(self.median)
+        return "{:.4g} ({:.4g} to {:.4g})".format(*self)
+
+
+LAST = 5  # epochs whose median error is quoted beside the last one's
+
+
 def summary(rows: List[Row]) -> dict:
-    """Return the figures that a finished run is quoted with; errors are fractions."""
+    """Return the figures that a finished run is quoted with; errors are fractions.
+
+    The median of the last five epochs is None where there are fewer.
+    """
+    last = [row["test_error"] for row in rows[-LAST:]]
+    timed = steady(rows)
     return {
         "epochs": int(rows[-1]["epoch"]),
         "test_error": rows[-1]["test_error"],
-        "test_error_median_of_last_five": statistics.median(r["test_error"] for r in rows[-5:]),
+        "test_error_median_of_last_five": statistics.median(last) if len(last) == LAST else None,
         "test_loss": rows[-1]["test_loss"],
         "train_loss": rows[-1]["train_loss"],
         "train_error": rows[-1]["train_error"],
-        "images_per_second": statistics.median(r["images_per_second"] for r in steady(rows)),
-        "epoch_seconds": statistics.median(r["epoch_seconds"] for r in steady(rows)),
-        "inference_seconds": statistics.median(r["inference_seconds"] for r in steady(rows)),
+        "images_per_second": statistics.median(row["images_per_second"] for row in timed),
+        "epoch_seconds": Timing.of([row["epoch_seconds"] for row in timed]),
+        "inference_seconds": Timing.of([row["inference_seconds"] for row in timed]),
     }
 
 
@@ -134,11 +160,13 @@ def summary_lines(rows: List[Row]) -> List[str]:
         return ["no epoch was finished"]
     figures = summary(rows)
     timed = "epoch 1 left out" if len(rows) > 1 else "of the only epoch"
+    median = figures["test_error_median_of_last_five"]
+    of_last = "" if median is None else " (median of the last five {:.6g})".format(median)
     return [
-        "after epoch {epochs}: test_error {test_error:.6g} (median of the last five "
-        "{test_error_median_of_last_five:.6g}), test_loss {test_loss:.6g}".format(**figures),
-        "medians, {}: {images_per_second:.6g} images_per_second, {epoch_seconds:.6g} "
-        "epoch_seconds, {inference_seconds:.6g} inference_seconds".format(timed, **figures),
+        "after epoch {epochs}: test_error {test_error:.6g}{of_last}, test_loss "
+        "{test_loss:.6g}".format(of_last=of_last, **figures),
+        "medians, {}: {images_per_second:.6g} images_per_second, {epoch_seconds} epoch_seconds, "
+        "{inference_seconds} inference_seconds".format(timed, **figures),
     ]
 
 

@@ -11,6 +11,7 @@ from sparsenet.config import SparseNetConfig
 from sparsenet.errors import UserError
 from sparsenet.plan import variable_shapes
 
+NAMED = 3  # variables that a message names; a wrong network differs in hundreds
 NETWORK_SCOPES = re.compile(r"(conv0|bn0|block\d+|transition\d+|bn_last|linear)/")
 # The optimizer's slots of a variable are saved under the variable's name.
 SLOTS = re.compile(r"/(Momentum|Adam|Adam_1|RMSProp(_1)?|Adagrad|ExponentialMovingAverage)$")
@@ -31,7 +32,8 @@ def fitting(
     """Return the variables of a network, in the order of the graph.
 
     Variables elsewhere than in the network, and the optimizer's, are left out. Raises UserError
-    that names `source` and lists what is missing, has another shape, or is there beside them.
+    that names `source` and the first few variables that are missing, have another shape, or are
+    there beside them.
     """
     wanted = variable_shapes(config)
     misfits = misfits_of(found, wanted)
@@ -40,9 +42,10 @@ def fitting(
         if name not in wanted and NETWORK_SCOPES.match(name) and not SLOTS.search(name):
             misfits.append("{} is there, wanted absent".format(name))
     if misfits:
+        named = "; ".join(misfits[:NAMED] + ["..."] * (len(misfits) > NAMED))
         raise UserError(
             "{} does not fit the network, {} of {} variables differ: {}".format(
-                source, len(misfits), len(wanted), "; ".join(misfits)
+                source, len(misfits), len(wanted), named
             )
         )
     return OrderedDict((name, found[name]) for name in wanted)

@@ -126,6 +126,7 @@ SHORTENED = {
     "python main_gpu.py --help": [],
     "python scripts/ledger.py": [],
     "python scripts/ledger.py --check": [],
+    "python scripts/pack.py RUN_DIR": [],
     "python scripts/ledger.py --depth 40 --growth_rate 12": [],
     "python scripts/ledger.py --recipe liu-zeng-basic-v1 --nearest 4 --farthest 4 "
     "--growth_rate 24": [],

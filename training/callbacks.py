@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Tuple
 
 from common.tf_stack import tf
 
@@ -25,6 +25,7 @@ from training.records import check_finite
 from training.screen import HEADER, print_epoch, show
 
 SECONDS_BETWEEN_LINES = 60
+STEPS_PER_POINT = 10  # of the loss by step in TensorBoard
 
 
 class TrainingMeter(Callback):
@@ -86,6 +87,11 @@ class TrainingMeter(Callback):
             session = tf.get_default_session()
             own = {self._own: [self._loss, self._error]}
             self._loss, self._error = session.run(self._mean, own).tolist()
+
+    @property
+    def so_far(self) -> Tuple[int, float]:
+        """Return the number of this process's images in this epoch, and the sum of their losses."""
+        return self._images, self._loss_sum
 
     def results(self) -> Row:
         """Return the columns of the table that training fills, for the epoch that has ended."""
@@ -149,11 +155,84 @@ class EpochReport(Callback):
 
 
 class Events(TFEventWriter):
-    """Write TensorBoard's events; leave it to a failing checkpoint to report a failure."""
+    """Write TensorBoard's events; leave it to a failing checkpoint to report a failure.
+
+    Beside what each epoch gives to all monitors, that is the graph and what EventDetails adds.
+    """
+
+    def add(self, *values: tf.Summary.Value) -> None:
+        """Write values of the step that was done last."""
+        self.process_summary(tf.Summary(value=values))
 
     def _after_train(self):
         with contextlib.suppress(RuntimeError, tf.errors.OpError):
             super()._after_train()
+
+
+class EventDetails(Callback):
+    """Write to TensorBoard the loss by step, and once, the first training images as augmented.
+
+    with_histograms: of all weights too, before the first step and after each epoch
+    """
+
+    def __init__(
+        self, events: Events, meter: TrainingMeter, images: np.ndarray, with_histograms: bool
+    ):
+        self._events = events
+        self._meter = meter
+        self._images = images
+        self._with_histograms = with_histograms
+        self._done = (0, 0.0)  # images and sum of losses, when the last point was written
+
+    def _setup_graph(self):
+        if self._with_histograms:
+            with tf.name_scope("weights/"):
+                histograms = [
+                    tf.summary.histogram(weights.op.name, weights, collections=[])
+                    for weights in tf.trainable_variables()
+                ]
+                self._histograms = tf.summary.merge(histograms, collections=[])
+
+    def _before_train(self):
+        grid = tf.Summary.Image(encoded_image_string=png_of(image_grid(self._images)))
+        self._events.add(tf.Summary.Value(tag="training_images", image=grid))
+        self._write_histograms()
+
+    def _trigger_step(self):
+        last_step = self.local_step == self.trainer.steps_per_epoch - 1
+        if self.local_step % STEPS_PER_POINT == STEPS_PER_POINT - 1 or last_step:
+            images, loss_sum = self._meter.so_far
+            loss = (loss_sum - self._done[1]) / (images - self._done[0])
+            self._events.add(tf.Summary.Value(tag="train_loss_by_step", simple_value=loss))
+            self._done = (0, 0.0) if last_step else (images, loss_sum)
+
+    def _trigger_epoch(self):
+        self._write_histograms()
+
+    def _write_histograms(self):
+        if self._with_histograms:
+            self._events.process_summary(tf.get_default_session().run(self._histograms))
+
+
+def image_grid(images: np.ndarray) -> np.ndarray:
+    """Return images in rows, as one: uint8 [N, H, W, 3] -> [rows H, columns W, 3].
+
+    It is about a square; what N images don't fill is black.
+    """
+    count, height, width, colours = images.shape
+    columns = int(np.ceil(count**0.5))
+    rows = -(-count // columns)
+    grid = np.zeros((rows * columns, height, width, colours), np.uint8)
+    grid[:count] = images
+    grid = grid.reshape(rows, columns, height, width, colours).transpose(0, 2, 1, 3, 4)
+    return grid.reshape(rows * height, columns * width, colours)
+
+
+def png_of(image: np.ndarray) -> bytes:
+    """Return an image, uint8 [H, W, 3], as a PNG file."""
+    import cv2
+
+    return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 class ProgressPrinter(Callback):

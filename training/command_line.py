@@ -6,7 +6,8 @@ TensorFlow, which takes seconds to start, is not imported, so that a mistake is 
 import argparse
 import dataclasses
 import os
-from typing import List, Optional, Sequence, Tuple
+import textwrap
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from common.cli import (
     Parser,
@@ -24,8 +25,8 @@ from run_directory.record import read_settings
 from run_directory.settings import MAX_SEED, Settings
 from sparsenet.costs import parameters
 from sparsenet.errors import UserError
-from sparsenet.published import DEFAULT_RECIPE, RECIPES
-from sparsenet.recipes import AUGMENTATIONS
+from sparsenet.published import DEFAULT_RECIPE, PUBLISHED, RECIPES
+from sparsenet.recipes import AUGMENTATIONS, Recipe
 
 # The flags that are accepted with --resume; all else stays as it was.
 RESUMABLE = ("resume", "dataset_dir", "no_verify", "gpu", "max_epoch", "data_url", "train_url")
@@ -136,6 +137,9 @@ def add_run_flags(group) -> None:
     group.add_argument(
         "--name", type=directory_name, metavar="NAME", help="of the run directory [automatic]"
     )
+    group.add_argument(
+        "--histograms", action="store_true", help="of the weights, in the events for TensorBoard"
+    )
     group.add_argument("--resume", metavar="RUN_DIR", help="resume that run, with its settings")
     group.add_argument("--data_url", metavar="URL", help="passed by ModelArts; no effect")
     group.add_argument("--train_url", metavar="URL", help="passed by ModelArts; no effect")
@@ -161,6 +165,7 @@ def settings_from(args) -> Optional[Settings]:
         gpus=args.gpu,
         load=args.load,
         new_head=args.new_head,
+        histograms=args.histograms,
         name=args.name,
         data_url=args.data_url,
         train_url=args.train_url,
@@ -192,17 +197,48 @@ def _resume_settings(args) -> Settings:
 
 
 def recipe_lines() -> List[str]:
-    """Return the named recipes as a table of at most 80 columns."""
-    line = "{:<26} {:<8} {:>6} {:>11}  {}"
-    lines = [line.format("recipe", "data", "epochs", "parameters", "layers of each block")]
+    """Return the named recipes as tables of at most 80 columns, under what they are."""
+    groups: Dict[str, List[str]] = {}
+    form = "  {:<26} {:<8} {:>6} {:>11}  {}"
     for recipe in RECIPES.values():
-        lines.append(
-            line.format(
-                recipe.name,
-                recipe.dataset,
-                recipe.epochs,
-                "{:,}".format(parameters(recipe.config)),
-                "-".join(map(str, recipe.config.layers)),
-            )
+        line = form.format(
+            recipe.name,
+            recipe.dataset,
+            recipe.epochs,
+            "{:,}".format(parameters(recipe.config)),
+            "-".join(map(str, recipe.config.layers)),
         )
+        groups.setdefault(kind_of(recipe), []).append(line)
+    lines = [form.format("recipe", "data", "epochs", "parameters", "layers of each block")]
+    for kind, rows in groups.items():
+        lines += ["", *textwrap.wrap(kind, 80), *rows]
     return lines
+
+
+def kind_of(recipe: Recipe) -> str:
+    """Return in words what the network of a recipe is, and where it is published."""
+    config, words = recipe.config, []
+    if config.is_residual:
+        words.append({"dense": "ResNet", "sparse": "sparse sums of residual units"}[config.fetch])
+    else:
+        words.append(FETCHED[config.fetch])
+        words.append("bottlenecks" if config.unit == "bottleneck" else "3x3 convolutions")
+    if config.compression < 1:
+        words.append("compression {:g}".format(config.compression))
+    if config.attention != "none":
+        words.append("attention " + config.attention)
+    if config.stem == "imagenet":
+        words.append("head " + config.head)
+    if config.stem_channels is not None or config.stem == "cifar_narrow":
+        words.append("conv0 as there")
+    return "{} ({})".format(", ".join(words), PUBLISHED[recipe.name].network_source)
+
+
+# What a layer reads, in a few words.
+FETCHED = {
+    "sparse": "sparse: outputs 1, 2, 4, ... back",
+    "dense": "dense: all outputs",
+    "plain": "plain: the last output",
+    "nearest_farthest": "the nearest and the farthest outputs",
+    "channel_window": "a window of channels",
+}

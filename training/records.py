@@ -13,6 +13,7 @@ import numpy as np
 
 from common.processes import output_of
 from run_directory.curves import plot_curves
+from run_directory.packages import write_requirements
 from run_directory.record import CURVES, FORMAT, read_record, write_record
 from run_directory.settings import settings_to_dict
 from run_directory.table import Table, table_path, write_stats
@@ -38,7 +39,9 @@ def open_records(run: Run) -> Table:
     """
     try:
         write_record(run.directory, describe_run(run))
-        if run.checkpoint is not None:
+        if run.checkpoint is None:
+            write_requirements(run.directory)
+        else:
             write_stats(run.directory, run.rows)
         title = "{} on {}, seed {}, {}".format(
             run.recipe.name, run.recipe.dataset, run.settings.seed,

@@ -5,6 +5,7 @@ The launchers differ in the :class:`Platform` that they choose; everything else 
 
 import contextlib
 import logging
+import re
 import threading
 from typing import Callable, Iterator
 
@@ -81,11 +82,30 @@ def train_as_chief(run: Run) -> None:
 def open_log(directory: str) -> None:
     """Have tensorpack write log.log there; RunFailed if it can't."""
     logger_to_file_only()
+    messages = logging.getLogger("tensorpack")
+    level = messages.level
+    messages.setLevel(logging.CRITICAL)  # the first message comes before our format
     try:
         # "k" keeps what is there and asks nothing; the directory is new or to be resumed.
         logger.set_logger_dir(directory, action="k")
     except OSError as error:
         raise RunFailed("run directory {}: {}".format(directory, error.strerror or error))
+    finally:
+        messages.setLevel(level)
+    for handler in messages.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.setFormatter(PlainFormatter(LOG_LINE, "%Y-%m-%d %H:%M:%S"))
+
+
+LOG_LINE = "%(asctime)s %(levelname)s %(filename)s:%(lineno)d: %(message)s"
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class PlainFormatter(logging.Formatter):
+    """Format messages for a file: tensorpack colours them for a terminal."""
+
+    def format(self, record):
+        return COLOUR.sub("", super().format(record))
 
 
 def logger_to_file_only() -> None:

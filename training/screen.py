@@ -99,6 +99,7 @@ def print_summary(run: Run, table: Table) -> None:
     """Print how the run ended."""
     figures = summary(table.rows)
     images = len(run.data.test.labels)
+    median = figures["test_error_median_of_last_five"]
     show("")
     print_fields(
         [
@@ -111,15 +112,18 @@ def print_summary(run: Run, table: Table) -> None:
                     figures["epochs"],
                 ),
             ),
-            (
-                "",
-                "{:.2f} % median of the last five epochs".format(
-                    100 * figures["test_error_median_of_last_five"]
-                ),
+            *(
+                [("", "{:.2f} % median of the last five epochs".format(100 * median))]
+                if median is not None
+                else []
             ),
             (
                 "speed",
                 "{:.0f} images/s on {}".format(figures["images_per_second"], run.platform.name),
+            ),
+            (
+                "seconds",
+                "an epoch {epoch_seconds}, the test set {inference_seconds}".format(**figures),
             ),
             ("run directory", run.directory),
             ("curves", os.path.join(run.directory, CURVES)),

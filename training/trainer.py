@@ -20,12 +20,15 @@ from training.callbacks import (
     BroadcastVariables,
     Checkpoints,
     EpochReport,
+    EventDetails,
     Events,
     ProgressPrinter,
     TestSetEvaluator,
     TrainingMeter,
 )
 from training.prepare import Run
+
+SHOWN = 64  # training images, once, in TensorBoard
 
 
 def run_epochs(run: Run, table: Optional[Table]) -> None:
@@ -39,9 +42,10 @@ def run_epochs(run: Run, table: Optional[Table]) -> None:
     trainer.setup_graph(
         model.get_input_signature(), make_input(run), model.build_graph, model.get_optimizer
     )
+    events = Events()
     trainer.train(
-        callbacks=make_callbacks(run, table),
-        monitors=[Events(), JSONWriter()],
+        callbacks=make_callbacks(run, table, events),
+        monitors=[events, JSONWriter()],
         session_creator=NewSessionCreator(config=run.platform.session_config),
         session_init=initial_state(run),
         steps_per_epoch=run.steps_per_epoch,
@@ -66,7 +70,7 @@ def make_model(run: Run) -> SparseNet:
     )
 
 
-def make_callbacks(run: Run, table: Optional[Table]) -> list:
+def make_callbacks(run: Run, table: Optional[Table], events: Events) -> list:
     """Return the callbacks of a run; each comes after those whose results it uses."""
     recipe, workers = run.recipe, run.platform.workers
     meter = TrainingMeter(workers)
@@ -86,10 +90,21 @@ def make_callbacks(run: Run, table: Optional[Table]) -> list:
     return callbacks + [
         test_set,
         EpochReport(meter, test_set, table, recipe),
+        EventDetails(events, meter, first_images(run), run.settings.histograms),
         Checkpoints(run.directory, is_new_run=run.checkpoint is None),
         # Last: the epoch is saved, whatever happens to the terminal.
         ProgressPrinter(table, recipe.batch_size),
     ]
+
+
+def first_images(run: Run) -> np.ndarray:
+    """Return the images that this process trains on first, as augmented: uint8 [N, H, W, 3]."""
+    workers = run.platform.workers
+    batches = run.data.training_batches(
+        run.recipe.batch_size, run.settings.seed, run.steps_per_epoch, run.first_epoch,
+        run.preprocessing, (workers.rank, workers.world_size),
+    )  # fmt: skip
+    return next(iter(batches)).images[:SHOWN]
 
 
 def make_trainer(platform: Platform):

@@ -5,5 +5,5 @@ it. logits.py chooses what computes it, graph.py or keras_models.py; evaluate.py
 set, and confusion.py draws the result. image_files.py reads images, and predictions.py finds their
 classes. graph_activations.py and keras_activations.py compute the activations and gradients of one
 batch, and activations.py saves them. frozen.py and keras_exports.py write exports, and exports.py
-opens them.
+opens them. timing.py measures how long an image takes.
 """

@@ -1,6 +1,7 @@
 """What each published network costs, beside what was published: parameters, operations, paths.
 
 python scripts/ledger.py [--csv | --markdown [--short]] [--only START] [--check]
+python scripts/ledger.py --only sparsenet-121 --measure
 python scripts/ledger.py --depth 40 --growth_rate 12 --fetch sparse
 """
 
@@ -13,9 +14,9 @@ from typing import Callable, List, NamedTuple, Optional, Sequence
 from common.cli import Parser
 from common.flags import add_network_flags, network_flags, recipe_from
 from ledger_remarks import keras_answer, liu_zeng_answer, notes
-from ledger_rows import Row, failures, ledger, row_of_any
+from ledger_rows import Row, failures, ledger, measured, row_of_any
 from sparsenet.errors import RunFailed, UserError, exit_code_of
-from sparsenet.published import PUBLISHED
+from sparsenet.published import PUBLISHED, RECIPES
 from sparsenet.recipes import CLASSES
 
 
@@ -81,6 +82,15 @@ printed and described. Empty: not published, or not at hand.""",
 MACs: multiply-accumulates of an image, in millions; FLOPs: as the papers count them,
 two for each of those and two for each normalised value, in thousands of millions, and
 what is printed of them.""",
+    ),
+    Table(
+        "MILLISECONDS AN IMAGE",
+        (
+            Column("printed ms", lambda row: scaled(row.published_milliseconds, 1, 1)),
+            Column("ms here", lambda row: scaled(row.milliseconds, 1, 1)),
+        ),
+        """\
+As printed (on what is not known), and on this machine if --measure is given.""",
     ),
     Table(
         "SKIP CONNECTIONS, GRADIENT PATHS, MEMORY",
@@ -207,6 +217,9 @@ def parser() -> Parser:
         "--only", metavar="START", default="", help="rows whose names start with this"
     )
     parser.add_argument(
+        "--measure", action="store_true", help="time an image on each network, on this machine"
+    )
+    parser.add_argument(
         "--check", action="store_true", help="exit 1 if a row should match and does not"
     )
     network = parser.add_argument_group("one network")
@@ -238,6 +251,9 @@ def main() -> None:
     if args.short and not args.markdown:
         raise UserError("--short; accepted: with --markdown only")
     rows = rows_of(args)
+    if args.measure:
+        asked = {row.name: recipe_from(args) for row in rows} if is_of_one(args) else RECIPES
+        rows = measured(rows, asked)
     if args.csv:
         print_csv(rows)
     elif args.markdown:

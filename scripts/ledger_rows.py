@@ -1,7 +1,7 @@
 """The ledger as data: a row a network, what was published beside what is counted here."""
 
 import dataclasses
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, Mapping, NamedTuple, Optional, Tuple
 
 from sparsenet.costs import (
     activation_memory,
@@ -33,6 +33,8 @@ class Row(NamedTuple):
     flops: Optional[int] = None
     published_flops: str = ""
     flops_verdict: str = ""
+    published_milliseconds: Optional[float] = None
+    milliseconds: Optional[float] = None
     skip_connections: Optional[int] = None
     longest_path: Optional[int] = None
     mean_path: Optional[float] = None
@@ -46,6 +48,17 @@ def ledger() -> List[Row]:
     """Return all rows, in the order of published.csv."""
     rows = [row_of(recipe) for recipe in RECIPES.values() if recipe.dataset != "digits"]
     return rows + [quoted_row(*each) for each in QUOTED.items()]
+
+
+def measured(rows: List[Row], recipes: Mapping[str, Recipe]) -> List[Row]:
+    """Return the rows that have a recipe, with the milliseconds that an image takes here."""
+    from evaluation.timing import milliseconds_of
+
+    return [
+        row._replace(milliseconds=milliseconds_of(recipes[row.name]))
+        for row in rows
+        if row.name in recipes
+    ]
 
 
 def failures(rows: List[Row]) -> List[Row]:
@@ -85,6 +98,7 @@ def counted(recipe: Recipe, published: Published) -> Row:
         flops=operations,
         published_flops=published.flops,
         flops_verdict=verdict_on_flops(published, operations),
+        published_milliseconds=published.milliseconds or None,
         skip_connections=skip_connections(config),
         longest_path=paths.longest,
         mean_path=round(paths.mean, 3),

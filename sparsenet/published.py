@@ -6,6 +6,7 @@ without `layers` is a network that the paper compares with and that no recipe ma
 
 network_source:    where the network is described or listed
 parameters, flops: as printed, e.g. `0.76M` and `3.46G`; beside them, where they are printed
+milliseconds:     that an image takes, as printed beside the FLOPs; on what is not known
 classes:           of the head that the counts are for
 exact_parameters:  trainable parameters that the description gives, counted elsewhere
 exact_without_bn:  the same without batch normalisation, where that is what was printed
@@ -69,6 +70,7 @@ class Published:
     exact_without_bn: int = 0
     flops: str = ""
     flops_source: str = ""
+    milliseconds: float = 0.0
     errors: Tuple[PrintedError, ...] = ()
     note: str = ""
 
@@ -252,6 +254,7 @@ FIGURE_CELLS = OrderedDict(
         ("exact_without_bn", _COUNT),
         ("flops", _like(r"[0-9]+(\.[0-9]+)?G", str, "1e9 as printed, such as 3.46G")),
         ("flops_source", _word(SOURCES)),
+        ("milliseconds", _like(r"[0-9]+\.[0-9]+", float, "a number as printed, such as 13.5")),
         ("note", _TEXT),
     ]
 )

@@ -70,12 +70,14 @@ def test_text_has_everything_in_80_columns(rows):
     assert cells(lines, "sparsenet-121-32") == [
         ["4.51M", "4,513,576", "4,513,576", "1,000", "match"],
         ["1,723", "3.463", "3.46G", "match"],
+        ["13.5"],
         ["199", "4", "1.86", "67"],
         ["imagenet", "25.6"],
     ]
     assert cells(lines, "ascend")[0] == ["2,560,810", "2,560,810", "10", "match"]
     for name, row in rows.items():
         tables = 1 + 2 * bool(row["macs"]) + bool(row["errors"])
+        tables += bool(row["published_milliseconds"])
         assert len(cells(lines, name)) == tables, name
         assert row["reason"] in result.out.replace("\n  ", " ")
 
@@ -180,3 +182,13 @@ def test_one_network_that_is_published_has_its_figures(rows):
     assert "keras" not in ten.out and "REMARKS" not in ten.out
     assert max(map(len, ten.out.splitlines())) <= 80
     assert_refused(run_python(LEDGER, *flags, "--only", "sparse"), "--only sparse")
+
+
+def test_milliseconds_are_printed_beside_measured_ones(rows):
+    printed = {name: row["published_milliseconds"] for name, row in rows.items()}
+    assert (printed["sparsenet-201-48"], printed["densenet-121"]) == ("43.1", "19.5")
+    assert all(row["milliseconds"] == "" for row in rows.values())
+    own = ["--layers", "1,1", "--growth_rate", "2", "--measure"]
+    (row,) = csv.DictReader(io.StringIO(run_python(LEDGER, *own, "--csv").out))
+    assert float(row["milliseconds"]) > 0 and row["published_milliseconds"] == ""
+    assert "ms here" in run_python(LEDGER, *own).out

@@ -7,6 +7,7 @@ import statistics
 from typing import Dict, List, NamedTuple, Sequence
 
 from common.files import write_whole
+from sparsenet.config import SparseNetConfig
 from sparsenet.errors import UserError
 
 STATS = "stats.json"
@@ -23,6 +24,8 @@ COLUMNS = (
     "images_per_second",
     "inference_seconds",
 )
+
+TOP_5 = "test_top5_error"  # the column that the tables of ImageNet's networks have besides
 
 WHOLE = ("epoch", "global_step")
 
@@ -58,17 +61,20 @@ NOTES = """\
 class Table:
     """The table of a run: comments, a row that is appended after each epoch, a closing summary."""
 
-    def __init__(self, path: str, title: str, rows: Sequence[Row] = ()):
+    def __init__(
+        self, path: str, title: str, rows: Sequence[Row] = (), columns: Sequence[str] = COLUMNS
+    ):
         """Start the file, with the `rows` that there are already if a run is resumed."""
         self.path = path
         self.rows = list(rows)
-        head = "# {}\n{}{}\n".format(title, NOTES, "\t".join(COLUMNS))
-        write_whole(path, head + "".join(_format(row) for row in self.rows))
+        self.columns = columns
+        head = "# {}\n{}{}\n".format(title, NOTES, "\t".join(columns))
+        write_whole(path, head + "".join(map(self._format, self.rows)))
 
     def append(self, row: Row) -> None:
-        """Add a row with a value for each of COLUMNS."""
+        """Add a row with a value for each of the columns."""
         self.rows.append(row)
-        self._add(_format(row))
+        self._add(self._format(row))
 
     def close(self) -> None:
         """Add the closing summary, as comments."""
@@ -79,12 +85,17 @@ class Table:
         with open(self.path, "a", encoding="utf-8") as stream:
             stream.write(text)
 
+    def _format(self, row: Row) -> str:
+        cells = [
+            str(int(row[name])) if name in WHOLE else "{:.6g}".format(row[name])
+            for name in self.columns
+        ]
+        return "\t".join(cells) + "\n"
 
-def _format(row: Row) -> str:
-    cells = [
-        str(int(row[name])) if name in WHOLE else "{:.6g}".format(row[name]) for name in COLUMNS
-    ]
-    return "\t".join(cells) + "\n"
+
+def columns_of(config: SparseNetConfig) -> Sequence[str]:
+    """Return the columns of the tables of a network."""
+    return (*COLUMNS, TOP_5) if config.stem == "imagenet" else COLUMNS
 
 
 def read_rows(path: str) -> List[Row]:
@@ -94,15 +105,16 @@ def read_rows(path: str) -> List[Row]:
             lines = [line.rstrip("\n") for line in stream if not line.startswith("#")]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError("{} can't be read: {}".format(path, error))
-    if not lines or tuple(lines[0].split("\t")) != COLUMNS:
+    columns = tuple(lines[0].split("\t")) if lines else ()
+    if columns not in (COLUMNS, (*COLUMNS, TOP_5)):
         raise UserError("{} does not start with the columns {}".format(path, ", ".join(COLUMNS)))
     rows = []
     for line in lines[1:]:
         cells = line.split("\t")
-        if len(cells) != len(COLUMNS):
+        if len(cells) != len(columns):
             continue  # a row that was cut short when the machine went down
         try:
-            rows.append({name: float(cell) for name, cell in zip(COLUMNS, cells)})
+            rows.append({name: float(cell) for name, cell in zip(columns, cells)})
         except ValueError as error:
             raise UserError("{}: {!r}: {}".format(path, line, error))
     return rows
@@ -145,6 +157,7 @@ def summary(rows: List[Row]) -> dict:
         "epochs": int(rows[-1]["epoch"]),
         "test_error": rows[-1]["test_error"],
         "test_error_median_of_last_five": statistics.median(last) if len(last) == LAST else None,
+        TOP_5: rows[-1].get(TOP_5),
         "test_loss": rows[-1]["test_loss"],
         "train_loss": rows[-1]["train_loss"],
         "train_error": rows[-1]["train_error"],
@@ -178,7 +191,7 @@ def write_stats(directory: str, rows: Sequence[Row]) -> None:
     """
     entries = []
     for row in rows:
-        entry = {name: row[name] for name in COLUMNS[2:]}
+        entry = {name: row[name] for name in row if name not in WHOLE}
         entry.update(epoch_num=int(row["epoch"]), global_step=int(row["global_step"]))
         entries.append(entry)
     write_whole(os.path.join(directory, STATS), json.dumps(entries))

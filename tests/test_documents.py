@@ -59,7 +59,7 @@ CONVERTED = "run by test_convert.py"
 FOLDERS = "with smaller networks, by test_image_folders.py"
 THIS = "it is what runs this test"
 NOT_RUN = {
-    "python scripts/ledger.py --only sparsenet-121 --measure": "with a small one, by test_ledger.py",
+    "python scripts/ledger.py --only sparsenet-121 --measure": "by test_ledger.py, a small one",
     "python main_gpu.py --recipe sparsenet-40-24 --dataset folder --dataset_dir DIR": FOLDERS,
     "python main_gpu.py --recipe sparsenet-121-32 --dataset folder --dataset_dir DIR": FOLDERS,
     "bash scripts/quickstart.sh": ELSEWHERE,

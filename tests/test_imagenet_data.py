@@ -1,4 +1,5 @@
 import itertools
+import json
 
 import cv2
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from conftest import assert_refused, launch
 
 import imagenet_data
+from run_directory.table import find_table, read_rows
 from sparsenet.errors import RunFailed, UserError
 
 
@@ -136,6 +138,13 @@ def test_it_trains(tmp_path):
     result = launch(*flags, "--dataset_dir", tmp_path / "data", "--name", "run")
     assert result.code == 0, result
     assert (tmp_path / "run" / "model-3.index").exists()
+    (row,) = read_rows(find_table(str(tmp_path / "run")))
+    assert 0 <= row["test_top5_error"] <= row["test_error"] <= 1
+    assert "top-5 error" in result.out
+    resumed = launch("--resume", tmp_path / "run", "--max_epoch", "2")
+    assert resumed.code == 0, resumed
+    stats = json.loads((tmp_path / "run" / "stats.json").read_text())
+    assert [entry["test_top5_error"] for entry in stats][0] == row["test_top5_error"]
     assert_refused(
         launch(*flags, "--dataset", "c10", "--fake"), "c10", "imagenet, folder with recipe"
     )

@@ -15,12 +15,13 @@ from tqdm import tqdm
 
 from cifar_data import Dataset
 from common.files import write_whole
+from common.metrics import incorrect
 from platforms.workers import Workers
 from run_directory.checkpoints import CHECKPOINT_PREFIX, KEPT_CHECKPOINTS, checkpoints_of
 from run_directory.record import GRAPH
-from run_directory.table import COLUMNS, UNTIMED_STEPS, Row, Table
+from run_directory.table import TOP_5, UNTIMED_STEPS, WHOLE, Row, Table
 from sparsenet.recipes import Recipe
-from sparsenet_model import CROSS_ENTROPY, INCORRECT
+from sparsenet_model import CROSS_ENTROPY, INCORRECT, LOGITS
 from training.records import check_finite
 from training.screen import HEADER, print_epoch, show
 
@@ -104,29 +105,32 @@ class TrainingMeter(Callback):
 
 
 class TestSetEvaluator(Callback):
-    """Compute loss and error over every image of the test set, with the current weights."""
+    """Compute loss and error over every image of the test set, with the current weights.
 
-    def __init__(self, data: Dataset, batch_size: int):
+    with_top_5: the top-5 error too
+    """
+
+    def __init__(self, data: Dataset, batch_size: int, with_top_5: bool = False):
         self.data = data
         self.batch_size = batch_size
+        self.with_top_5 = with_top_5
 
     def _setup_graph(self):
-        self._predict = self.trainer.get_predictor(["image", "label"], [CROSS_ENTROPY, INCORRECT])
+        fetches = [CROSS_ENTROPY, INCORRECT] + [LOGITS] * self.with_top_5
+        self._predict = self.trainer.get_predictor(["image", "label"], fetches)
 
     def evaluate(self) -> Row:
         """Return the columns of the table that the test set fills; the time is in seconds."""
         start = time.perf_counter()
-        loss_sum = incorrect_sum = 0.0
+        sums = np.zeros(2 + self.with_top_5)
         for batch, count in self.data.test_batches(self.batch_size):
-            losses, incorrect = self._predict(*batch)
-            loss_sum += losses[:count].sum(dtype=np.float64)
-            incorrect_sum += incorrect[:count].sum(dtype=np.float64)
-        images = len(self.data.test.labels)
-        return {
-            "test_loss": loss_sum / images,
-            "test_error": incorrect_sum / images,
-            "inference_seconds": time.perf_counter() - start,
-        }
+            by_image = self._predict(*batch)
+            if self.with_top_5:
+                by_image[2] = incorrect(by_image[2], batch.labels, 5)
+            sums += [each[:count].sum(dtype=np.float64) for each in by_image]
+        names = ("test_loss", "test_error", TOP_5)
+        means = zip(names, (sums / len(self.data.test.labels)).tolist())
+        return dict(means, inference_seconds=time.perf_counter() - start)
 
 
 class EpochReport(Callback):
@@ -150,8 +154,9 @@ class EpochReport(Callback):
         row.update(self.test_set.evaluate())
         check_finite("test", row["test_loss"], self.global_step, self.epoch_num)
         self.table.append(row)
-        for name in COLUMNS[2:]:
-            self.trainer.monitors.put_scalar(name, row[name])
+        for name in row:
+            if name not in WHOLE:
+                self.trainer.monitors.put_scalar(name, row[name])
 
 
 class Events(TFEventWriter):

@@ -63,14 +63,19 @@ class FitEpochs:
         yield [np.append(np.zeros(steps.done - 1), images * mean) for mean in means]
 
     def test(self) -> Sums:
-        """Return losses and errors of the test images, in order."""
+        """Return losses, errors and top-5 errors of the test images, in order."""
         data = self.run.data
         parts = [
             np.asarray(self.model.predict_on_batch(self._normalized(batch.images)))[:count]
             for batch, count in data.test_batches(min(TEST_BATCH, len(data.test.labels)))
         ]
         logits = np.concatenate(parts)
-        return cross_entropy(logits, data.test.labels), incorrect(logits, data.test.labels)
+        labels = data.test.labels
+        return (
+            cross_entropy(logits, labels),
+            incorrect(logits, labels),
+            incorrect(logits, labels, 5),
+        )
 
     def _normalized(self, images: np.ndarray) -> np.ndarray:
         return preprocess_input(images, preprocessing=self.run.preprocessing)

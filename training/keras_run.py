@@ -20,7 +20,7 @@ from run_directory.checkpoints import (
     write_arrays,
 )
 from run_directory.settings import Settings
-from run_directory.table import UNTIMED_STEPS, Row, write_stats
+from run_directory.table import TOP_5, UNTIMED_STEPS, Row, columns_of, write_stats
 from sparsenet.errors import UserError
 from sparsenet.initial_weights import initial_weights
 from training.chief import recorded
@@ -106,10 +106,10 @@ class KerasRun:
         loss, error, seconds = self._train(epoch)
         images = run.steps_per_epoch * run.recipe.batch_size
         start = time.perf_counter()
-        losses, errors = self.epochs.test()
+        losses, errors, *top_5 = self.epochs.test()
         step = epoch * run.steps_per_epoch
         check_finite("test", float(losses.mean()), step, epoch)
-        return {
+        row = {
             "epoch": epoch,
             "global_step": step,
             "learning_rate": rate,
@@ -121,6 +121,9 @@ class KerasRun:
             "images_per_second": images / seconds,
             "inference_seconds": time.perf_counter() - start,
         }
+        if top_5 and TOP_5 in columns_of(run.recipe.config):
+            row[TOP_5] = float(top_5[0].mean())
+        return row
 
     def _train(self, epoch: int) -> Tuple[float, float, float]:
         """Return the sums of losses and errors over an epoch, and its seconds.

@@ -16,7 +16,7 @@ from run_directory.curves import plot_curves
 from run_directory.packages import write_requirements
 from run_directory.record import CURVES, FORMAT, read_record, write_record
 from run_directory.settings import settings_to_dict
-from run_directory.table import Table, table_path, write_stats
+from run_directory.table import Table, columns_of, table_path, write_stats
 from sparsenet import recipes
 from sparsenet.costs import parameters
 from sparsenet.errors import RunFailed, UserError
@@ -47,7 +47,12 @@ def open_records(run: Run) -> Table:
             run.recipe.name, run.recipe.dataset, run.settings.seed,
             ", ".join(run.platform.devices),
         )  # fmt: skip
-        return Table(table_path(run.directory, run.platform.name), title, run.rows)
+        return Table(
+            table_path(run.directory, run.platform.name),
+            title,
+            run.rows,
+            columns_of(run.recipe.config),
+        )
     except OSError as error:
         raise RunFailed("run directory {}: {}".format(run.directory, error.strerror or error))
 

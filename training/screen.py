@@ -10,7 +10,7 @@ from tqdm import tqdm
 from platforms.platform import Platform
 from run_directory.checkpoints import latest_checkpoint
 from run_directory.record import CURVES
-from run_directory.table import Row, Table, summary
+from run_directory.table import TOP_5, Row, Table, summary
 from sparsenet.costs import macs, parameters
 from training.prepare import Run
 
@@ -111,6 +111,11 @@ def print_summary(run: Run, table: Table) -> None:
                     images,
                     figures["epochs"],
                 ),
+            ),
+            *(
+                [("top-5 error", "{:.2f} %".format(100 * figures[TOP_5]))]
+                if figures[TOP_5] is not None
+                else []
             ),
             *(
                 [("", "{:.2f} % median of the last five epochs".format(100 * median))]

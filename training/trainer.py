@@ -12,7 +12,7 @@ from tensorpack.tfutils.sesscreate import NewSessionCreator
 from tensorpack.tfutils.sessinit import DictRestore, SaverRestore
 
 from platforms.platform import Platform
-from run_directory.table import Table
+from run_directory.table import TOP_5, Table, columns_of
 from sparsenet.initial_weights import initial_weights
 from sparsenet_model import SparseNet
 from training.callbacks import (
@@ -86,7 +86,9 @@ def make_callbacks(run: Run, table: Optional[Table], events: Events) -> list:
     ]
     if table is None:
         return callbacks
-    test_set = TestSetEvaluator(run.data, run.device_batch_size)
+    test_set = TestSetEvaluator(
+        run.data, run.device_batch_size, with_top_5=TOP_5 in columns_of(recipe.config)
+    )
     return callbacks + [
         test_set,
         EpochReport(meter, test_set, table, recipe),

@@ -53,7 +53,16 @@ def require_classes(directory: Optional[str], classes) -> None:
         )
 
 
-def _in_memory(files: ImageFiles, side: int) -> ImageSet:
+class SortedImages(ImageSet):
+    """A set of images that is sorted by class."""
+
+    def first(self, count: int) -> "SortedImages":
+        """Return `count` images that are spread over the set."""
+        chosen = image_folders.spread(count, len(self.labels))
+        return SortedImages(self.images[chosen], self.labels[chosen])
+
+
+def _in_memory(files: ImageFiles, side: int) -> SortedImages:
     """Return the images of files, uint8 [N, side, side, 3]."""
     images = np.empty((len(files.paths), side, side, 3), np.uint8)
 
@@ -64,7 +73,7 @@ def _in_memory(files: ImageFiles, side: int) -> ImageSet:
         done = pool.map(read, range(len(images)))
         for _ in tqdm.tqdm(done, "reading images", len(images), leave=False, disable=None):
             pass
-    return ImageSet(images, files.labels)
+    return SortedImages(images, files.labels)
 
 
 def read_image(path: str, side: int) -> np.ndarray:

@@ -9,6 +9,7 @@ ImageNet. Hidden files and folders, what systems leave behind and folders withou
 part of the data. Nothing is decoded here; every file is looked at.
 """
 
+import codecs
 import csv
 import hashlib
 import os
@@ -46,8 +47,7 @@ class ImageFiles(NamedTuple):
 
         They are spread over the set, since the files are sorted by class.
         """
-        count = min(count, len(self.paths))
-        chosen = np.arange(count) * len(self.paths) // count
+        chosen = spread(count, len(self.paths))
         paths = [self.paths[i] for i in chosen]
         return ImageFiles(paths, self.labels[chosen], self.sizes[chosen])
 
@@ -61,6 +61,12 @@ class ImageFiles(NamedTuple):
             line = "{} {} {}\n".format(os.path.basename(path), size, label)
             digest.update(line.encode("utf-8", "surrogateescape"))
         return {"images": len(self.labels), "sha256": digest.hexdigest()}
+
+
+def spread(count: int, total: int) -> np.ndarray:
+    """Return `count` numbers below `total`, evenly apart, or all of them if there are fewer."""
+    count = min(count, total)
+    return np.arange(count) * total // count
 
 
 class Folder(NamedTuple):
@@ -298,8 +304,8 @@ def _by_table(found: Tuple[Table, str], folder: str, classes) -> List[Tuple[str,
     numbers = {name: label for label, name in enumerate(classes)}
     images = _by_name(folder)
     labels: Dict[str, int] = {}
-    # Names of files are bytes. Some editors begin a file with a byte order mark.
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline=None) as stream:
+    # Names of files are bytes.
+    with open(path, encoding=_encoding(path), errors="surrogateescape") as stream:
         for number, row in enumerate(table.rows(stream), start=1):
             if not "".join(row).strip():
                 continue
@@ -309,7 +315,8 @@ def _by_table(found: Tuple[Table, str], folder: str, classes) -> List[Tuple[str,
                     "{}, line {}: {!r}; accepted: {}, a number below {} or a folder of "
                     "train".format(path, number, " ".join(row), table.format, len(classes))
                 )
-            image = images.get(row[0]) or images.get(os.path.basename(row[0]))
+            file = row[0].replace("\\", "/")
+            image = images.get(file) or images.get(os.path.basename(file))
             if image is None:
                 raise UserError("{} names {}, which does not exist".format(path, row[0]))
             if image in labels:
@@ -319,6 +326,13 @@ def _by_table(found: Tuple[Table, str], folder: str, classes) -> List[Tuple[str,
     if left_out:
         _note("{} not in {}: left out".format(_numbered(left_out), path))
     return list(labels.items())
+
+
+def _encoding(path: str) -> str:
+    """Return the encoding that a byte order mark gives a text file; without one it is UTF-8."""
+    with open(path, "rb") as stream:
+        is_utf_16 = stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return "utf-16" if is_utf_16 else "utf-8-sig"
 
 
 def _by_name(folder: str) -> Dict[str, str]:

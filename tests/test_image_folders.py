@@ -160,6 +160,7 @@ TABLES = [
     ("val.txt", "0.png dog\n1.png 0\n", [1, 0]),
     ("val.txt", "\ufeff0.png 1\r\n1.png 0\r\n\r\n", [1, 0]),
     ("val.txt", "val/1.png 1\n./0.png 0\n", [1, 0]),
+    ("val.txt", "val\\1.png dog\r\nval\\0.png cat\r\n", [1, 0]),
     ("LOC_val_solution.csv", "ImageId,PredictionString\n1,dog 1 2 3 4 cat 5\n0,cat 1\n", [1, 0]),
     ("val/val_annotations.txt", "0.png\tcat\t0\t0\t62\t62\n1.png\tdog\t1\t2\t3\t4\n", [0, 1]),
 ]  # fmt: skip
@@ -170,6 +171,8 @@ def test_a_table_gives_classes_to_images_that_lie_flat(folder, name, text, label
     for index in range(2):
         write_image(folder / "val" / "{}.png".format(index))
     (folder / name).write_bytes(text.encode("utf-8"))
+    assert read(folder, "val").test.labels.tolist() == labels
+    (folder / name).write_bytes(text.replace("\ufeff", "").encode("utf-16"))
     assert read(folder, "val").test.labels.tolist() == labels
 
 
@@ -255,6 +258,13 @@ def test_images_of_32_pixels_are_what_was_written(digits_folder):
         for label in range(3):
             wanted = expected.images[expected.labels == label]
             assert np.array_equal(found.images[found.labels == label], wanted)
+
+
+@pytest.mark.parametrize("side", [32, 224])
+def test_a_subset_has_images_of_every_class(digits_folder, side):
+    data = folder_data.load(str(digits_folder), side).first(9)
+    assert len(data.train.labels) == 9
+    assert set(data.train.labels.tolist()) == set(data.test.labels.tolist()) == {0, 1, 2}
 
 
 def test_at_224_pixels_images_stay_in_their_files(digits_folder):

@@ -125,7 +125,7 @@ def test_bad_folders(tmp_path):
     broken.write_bytes(whole[: len(whole) * 2 // 3])
     with pytest.raises(RunFailed, match="broken.JPEG"):
         imagenet_data.decode_file(str(broken))
-    (tmp_path / "a" / "val.txt").write_bytes(b"\xff\xfe.JPEG 0\n")
+    (tmp_path / "a" / "val.txt").write_bytes(b"\xff\xfd.JPEG 0\n")
     with pytest.raises(UserError, match="val.txt names"):
         imagenet_data.load(str(tmp_path / "a"))
 

@@ -5,15 +5,17 @@ is done to CIFAR can be done to them. For those of ImageNet they stay in their f
 """
 
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Optional
 
 import numpy as np
-import tqdm
+from tqdm import tqdm
 
 import image_folders
 import imagenet_data
 from cifar_data import Dataset, ImageSet
+from common.quiet import stderr_kept_back
 from image_folders import ImageFiles
 from sparsenet.errors import RunFailed, UserError
 
@@ -63,16 +65,27 @@ class SortedImages(ImageSet):
 
 
 def _in_memory(files: ImageFiles, side: int) -> SortedImages:
-    """Return the images of files, uint8 [N, side, side, 3]."""
+    """Return the images of files, uint8 [N, side, side, 3]; UserError if some can't be read."""
     images = np.empty((len(files.paths), side, side, 3), np.uint8)
+    wrong = []
 
     def read(index: int) -> None:
-        images[index] = read_image(files.paths[index], side)
+        try:
+            images[index] = read_image(files.paths[index], side)
+        except UserError as error:
+            wrong.append((index, error))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # Decoders write to stderr of images that they can repair.
+    with stderr_kept_back(), ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(read, range(len(images)))
-        for _ in tqdm.tqdm(done, "reading images", len(images), leave=False, disable=None):
+        for _ in tqdm(
+            done, "reading images", len(images), leave=False, file=sys.stdout,
+            disable=not sys.stdout.isatty(),
+        ):  # fmt: skip
             pass
+    if wrong:
+        others = " (so {} of {} images)".format(len(wrong), len(images)) if wrong[1:] else ""
+        raise UserError("{}{}".format(min(wrong)[1], others))
     return SortedImages(images, files.labels)
 
 

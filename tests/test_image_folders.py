@@ -125,7 +125,10 @@ def test_a_class_that_is_a_link_to_nothing_is_refused(folder):
 
 def test_a_damaged_image_is_found_before_the_start(folder):
     (folder / "train" / "dog" / "1.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match="dog/1.png: damaged"):
+    with pytest.raises(UserError, match=r"dog/1.png: damaged.*JPEG, [^(]*$"):
+        folder_data.load(str(folder), 32)
+    (folder / "train" / "cat" / "2.png").write_bytes(b"no image either")
+    with pytest.raises(UserError, match=r"cat/2.png: damaged.* \(so 2 of 6 images\)"):
         folder_data.load(str(folder), 32)
 
 

@@ -47,6 +47,8 @@ def main() -> None:
     }
     if args.gpu is not None:
         raise UserError("--gpu; accepted: --devices N, and CUDA_VISIBLE_DEVICES to choose them")
+    if args.histograms:
+        raise UserError("--histograms; accepted: by main_gpu.py, which writes events")
     settings = settings_from(args)
     if settings is None:
         return

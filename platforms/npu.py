@@ -8,14 +8,14 @@ would rebind `tf`, `os` and more.
 import dataclasses
 import importlib
 import os
-import re
-from typing import Dict, Optional
+from typing import Callable, Dict, Optional
 
 from common.tf_stack import session_config, tf, versions
 
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 from platforms.npu_options import OPTIONS, LossScale, NpuSettings, Value
+from platforms.npu_ranks import device_id, rank_and_world_size, without_rank_table
 from platforms.platform import Platform
 from platforms.workers import Workers
 from sparsenet.errors import UserError
@@ -32,6 +32,10 @@ def platform(npu: NpuSettings) -> Platform:
     rank, world_size = rank_and_world_size()
     options = with_workers(npu.options, world_size)
     device = options.get("session_device_id", device_id())
+    if without_rank_table():
+        # Beside them CANN leaves CM_* unread, without a word.
+        for name in ("RANK_ID", "RANK_SIZE"):
+            os.environ.pop(name, None)
     bridge = import_bridge()
     return Platform(
         "npu",
@@ -103,11 +107,30 @@ def wrap(optimizer, scale: Optional[LossScale], world_size: int, bridge):
     """Return the optimizer with loss scaling and, for several devices, the NPU's all-reduce."""
     if world_size > 1:
         optimizer = bridge.NPUDistributedOptimizer(optimizer)
+        if without_rank_table():
+            optimizer.compute_gradients = with_rank_size(optimizer.compute_gradients, world_size)
     if scale is None:
         return optimizer
     return bridge.NPULossScaleOptimizer(
         optimizer, loss_scale_manager(scale, bridge), is_distributed=world_size > 1
     )
+
+
+def with_rank_size(compute_gradients: Callable, world_size: int) -> Callable:
+    """Return a function that computes gradients while RANK_SIZE is set.
+
+    Without it NPUDistributedOptimizer averages nothing; but when the session starts, it must not be
+    there.
+    """
+
+    def compute(*arguments, **options):
+        os.environ["RANK_SIZE"] = str(world_size)
+        try:
+            return compute_gradients(*arguments, **options)
+        finally:
+            del os.environ["RANK_SIZE"]
+
+    return compute
 
 
 def loss_scale_manager(scale: LossScale, bridge):
@@ -144,34 +167,3 @@ def broadcast_variables(hccl) -> tf.Operation:
     variables = [v for v in tf.global_variables() if v.dtype.base_dtype.is_floating]
     values = hccl.broadcast([tf.convert_to_tensor(v) for v in variables], root_rank=0)
     return tf.group(*[tf.assign(v, value) for v, value in zip(variables, values)])
-
-
-def rank_and_world_size():
-    """Return RANK_ID and RANK_SIZE, as Ascend's launch scripts set them; UserError if invalid."""
-    world_size = _number("RANK_SIZE", 1, "a whole number of at least 1", lambda n: n >= 1)
-    rank = _number(
-        "RANK_ID",
-        0,
-        "0 to {}, below RANK_SIZE".format(world_size - 1),
-        lambda n: 0 <= n < world_size,
-    )
-    table = os.environ.get("RANK_TABLE_FILE", "")
-    if world_size > 1 and not os.path.isfile(table):
-        raise UserError(
-            "RANK_TABLE_FILE is {!r}; accepted: with RANK_SIZE {}, the file that lists the "
-            "devices (hccl.json)".format(table, world_size)
-        )
-    return rank, world_size
-
-
-def device_id() -> int:
-    """Return ASCEND_DEVICE_ID, or DEVICE_ID as older releases call it."""
-    name = "ASCEND_DEVICE_ID" if os.environ.get("ASCEND_DEVICE_ID") else "DEVICE_ID"
-    return _number(name, 0, "a whole number of at least 0", lambda n: n >= 0)
-
-
-def _number(name: str, default: int, accepted: str, test) -> int:
-    text = os.environ.get(name) or str(default)
-    if not re.match("[0-9]{1,9}$", text) or not test(int(text)):
-        raise UserError("{} is {!r}; accepted: {}".format(name, text, accepted))
-    return int(text)

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Train 300 epochs on the eight NPUs of a host, one process each; RANK_SIZE=N sets another number.
-# RANK_TABLE_FILE has to name the list of devices (hccl.json). Each device gets 64 images per step;
-# the learning rate is the paper's times the number of devices. --help lists the arguments.
+# RANK_TABLE_FILE has to name the list of devices (hccl.json); or CM_CHIEF_IP and its like say where
+# the processes meet, and CM_WORKER_SIZE how many there are. Each device gets 64 images per step; the
+# learning rate is the paper's times the number of devices. --help lists the arguments.
 set -euo pipefail
 
 PLATFORM=${PLATFORM:-npu}
-export RANK_SIZE=${RANK_SIZE:-8}
+export RANK_SIZE=${RANK_SIZE:-${CM_WORKER_SIZE:-8}}
 # shellcheck source=scripts/modelzoo.sh
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/modelzoo.sh"
 if [ "$PLATFORM" != npu ]; then

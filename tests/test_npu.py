@@ -11,11 +11,16 @@ from conftest import ASCEND_IS_TESTED_ELSEWHERE, CHECKOUT, TINY, assert_refused,
 from google.protobuf import text_format
 
 from platforms import npu_options
+from platforms.npu_ranks import rank_and_world_size
+from sparsenet.errors import UserError
 
 pytestmark = pytest.mark.trains
 
 STAND_IN = CHECKOUT / "tests" / "stand_in"
 SHORT = TINY + ["--max_epoch", "2", "--drop_1", "1"]
+# Two processes that meet without a rank table.
+MEETING = {"CM_CHIEF_IP": "10.0.0.1", "CM_CHIEF_PORT": "6000", "CM_CHIEF_DEVICE": "0",
+           "CM_WORKER_SIZE": "2", "CM_WORKER_IP": "10.0.0.1"}  # fmt: skip
 QUEUES = ("Queue", "Iterator", "Dataset")
 
 
@@ -217,6 +222,7 @@ def test_mistakes(flags, word, tmp_path):
         ({"RANK_SIZE": "2", "RANK_ID": "2"}, "0 to 1"),
         ({"RANK_SIZE": "2", "RANK_ID": "1"}, "RANK_TABLE_FILE"),
         ({"ASCEND_DEVICE_ID": "first"}, "ASCEND_DEVICE_ID"),
+        (dict(MEETING, RANK_TABLE_FILE=os.devnull), "RANK_TABLE_FILE and CM_CHIEF_IP"),
     ],
 )
 def test_mistakes_in_the_environment(env, word, tmp_path):
@@ -258,20 +264,24 @@ def test_a_run_is_continued_as_it_was_begun(tmp_path):
     assert [row["epoch_num"] for row in rows(tmp_path / "run")] == [1, 2]
 
 
-def test_two_devices(tmp_path):
+@pytest.mark.parametrize("table", ["hccl.json", None])
+def test_two_devices(tmp_path, table):
     """One process a device: the first one writes; gradients, start and statistics are shared."""
-    table = tmp_path / "hccl.json"
-    table.write_text("{}")
-    for rank in (0, 1):
+    for rank in ("0", "1"):
+        env = dict(MEETING, ASCEND_DEVICE_ID=rank)
+        if table is not None:
+            (tmp_path / table).write_text("{}")
+            env = {"RANK_SIZE": "2", "RANK_ID": rank, "RANK_TABLE_FILE": str(tmp_path / table)}
         record = tmp_path / "asked-{}".format(rank)
         result = launch_npu(
             *TINY, "--max_epoch", "1", "--log_dir", tmp_path / "runs", "--name", "run",
-            record=record, RANK_SIZE="2", RANK_ID=str(rank), RANK_TABLE_FILE=str(table),
+            record=record, **env
         )  # fmt: skip
         assert result.code == 0, result
-        assert bool(result.out) == (rank == 0)
+        assert bool(result.out) == (rank == "0")
         notes = asked(record)
         assert ["distributed optimizer", ["MomentumOptimizer"]] in notes
+        assert ["averaged", ["2"]] in notes
         assert ["loss scale optimizer", ["NPUDistributedOptimizer", True]] in notes
         (options,) = [value for what, value in notes if what == "session"]
         assert options["hcom_parallel"] is True
@@ -283,6 +293,46 @@ def test_two_devices(tmp_path):
     assert record["workers"] == 2
     # Half of each batch of 64, five steps an epoch: 160 images.
     assert rows(tmp_path / "runs" / "run")[0]["global_step"] == 5
+
+
+@pytest.mark.parametrize(
+    "env, sentence",
+    [
+        ({"CM_WORKER_SIZE": "8"}, "without CM_CHIEF_IP, CM_CHIEF_PORT, CM_CHIEF_DEVICE, CM_W"),
+        (dict(MEETING, CM_WORKER_IP=""), "CM_CHIEF_IP is set without CM_WORKER_IP;"),
+        (dict(MEETING, CM_CHIEF_IP="10.1"), "CM_CHIEF_IP is '10.1'"),
+        (dict(MEETING, CM_CHIEF_PORT="65521"), "CM_CHIEF_PORT is '65521'; accepted: a whole"),
+        (dict(MEETING, CM_CHIEF_DEVICE="x"), "CM_CHIEF_DEVICE is 'x'"),
+        (dict(MEETING, CM_WORKER_SIZE="0"), "CM_WORKER_SIZE is '0'; accepted: a whole number fro"),
+        (MEETING, "ASCEND_DEVICE_ID is not set; accepted: 0 to 1"),
+        (dict(MEETING, DEVICE_ID="2"), "DEVICE_ID is '2'; accepted: 0 to 1, below CM_WORKER_SIZE"),
+        (dict(MEETING, RANK_ID="2"), "RANK_ID is '2'; accepted: 0 to 1, below CM_WORKER_SIZE"),
+        (dict(MEETING, DEVICE_ID="0", RANK_SIZE="8"), "RANK_SIZE is '8'; accepted: nothing, or CM"),
+        (dict(MEETING, DEVICE_ID="0", CM_WORKER_IP="10.0.0.2"), "RANK_ID is not set"),
+    ],
+)
+def test_mistakes_of_processes_without_a_rank_table(monkeypatch, env, sentence):
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as error:
+        rank_and_world_size()
+    assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "env, rank_and_size",
+    [
+        (dict(MEETING, DEVICE_ID="1"), (1, 2)),
+        (dict(MEETING, DEVICE_ID="5", RANK_ID="1", RANK_SIZE="2"), (1, 2)),
+        (dict(MEETING, DEVICE_ID="0", RANK_ID="1", CM_WORKER_IP="10.0.0.2"), (1, 2)),
+        (dict(MEETING, CM_WORKER_SIZE="1"), (0, 1)),
+        (dict.fromkeys(MEETING, ""), (0, 1)),
+    ],
+)
+def test_a_rank_without_a_rank_table(monkeypatch, env, rank_and_size):
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert rank_and_world_size() == rank_and_size
 
 
 def test_layer_outputs_are_computed_on_the_npu(pair, tmp_path):

@@ -5,6 +5,7 @@ As the real one since 2022, it changes every session when it is imported, and ho
 """
 
 import functools
+from os import environ
 
 import tensorflow
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
@@ -59,6 +60,8 @@ def patched(init):
     @functools.wraps(init)
     def with_npu(self, target="", graph=None, config=None):
         note("session", check(config))
+        if "CM_CHIEF_IP" in environ:
+            assert not {"RANK_TABLE_FILE", "RANK_ID", "RANK_SIZE"} & set(environ)
         plain = v1.ConfigProto()
         plain.CopyFrom(config)
         # TensorFlow here knows no NpuOptimizer.
@@ -107,6 +110,7 @@ class NPUDistributedOptimizer(v1.train.Optimizer):
         note("distributed optimizer", [type(optimizer).__name__])
 
     def compute_gradients(self, *arguments, **options):
+        note("averaged", [environ.get("RANK_SIZE")])  # nothing without it
         return self._optimizer.compute_gradients(*arguments, **options)
 
     def apply_gradients(self, *arguments, **options):

@@ -10,7 +10,7 @@ from npu_bridge.record import note
 def allreduce(tensor, reduction, fusion=1, fusion_id=-1, group="hccl_world_group"):
     assert reduction in ("sum", "max", "min", "prod"), reduction
     note("allreduce", [reduction])
-    return tf.identity(tensor) * float(os.environ["RANK_SIZE"])
+    return tf.identity(tensor) * float(os.environ.get("CM_WORKER_SIZE") or os.environ["RANK_SIZE"])
 
 
 def broadcast(tensor, root_rank, fusion=2, fusion_id=0, group="hccl_world_group"):

@@ -24,6 +24,12 @@ output=$checkout/test/output/$ASCEND_DEVICE_ID
 npu_flags=()      # ModelZoo's own flags, as they are passed on to main_npu.py
 launcher_flags=() # all flags that are not ModelZoo's
 
+# Train on one device, whatever the environment says of several.
+one_device() {
+    export RANK_SIZE=1 RANK_ID=0
+    unset CM_CHIEF_IP CM_CHIEF_PORT CM_CHIEF_DEVICE CM_WORKER_SIZE CM_WORKER_IP
+}
+
 usage() {
     cat <<USAGE
 usage: bash $(basename "$0") --data_path=DIR [arguments]
@@ -35,6 +41,7 @@ usage: bash $(basename "$0") --data_path=DIR [arguments]
   --over_dump=True|False, --data_dump_flag=True|False, --data_dump_step=STEPS,
   --profiling=True|False
   -h, --help              this text
+A value may also follow its argument as a word of its own: --data_path DIR.
 Other arguments are passed on to the launcher: main_$PLATFORM.py --help lists them.
 PLATFORM=gpu or PLATFORM=npu chooses the launcher.
 USAGE
@@ -54,7 +61,26 @@ read_arguments() {
         echo "error: ASCEND_DEVICE_ID is $ASCEND_DEVICE_ID; accepted: a whole number" >&2
         exit 2
     fi
-    for argument in "$@"; do
+    while [ "$#" -gt 0 ]; do
+        argument=$(underscored "$1")
+        shift
+        # A value that is a word of its own is joined to its argument.
+        case $argument in
+            --data_path | --ckpt_path | --output_path | --precision_mode | --data_dump_step)
+                if [ "$#" -eq 0 ] || [[ $1 == --* ]]; then
+                    echo "error: $argument has no value; accepted: $argument=VALUE" >&2
+                    exit 2
+                fi
+                argument+="=$1"
+                shift
+                ;;
+            --over_dump | --data_dump_flag | --profiling)
+                if [ "$#" -gt 0 ] && [[ $1 != -* ]]; then
+                    argument+="=$1"
+                    shift
+                fi
+                ;;
+        esac
         case $argument in
             -h | --help)
                 usage
@@ -67,7 +93,7 @@ read_arguments() {
             --precision_mode=* | --over_dump=* | --data_dump_flag=* | --data_dump_step=* | --profiling=*)
                 npu_flags+=("$argument")
                 ;;
-            --*) launcher_flags+=("$(underscored "$argument")") ;;
+            --over_dump | --data_dump_flag | --profiling) npu_flags+=("$argument") ;;
             *) launcher_flags+=("$argument") ;;
         esac
     done
@@ -81,7 +107,12 @@ read_arguments() {
 }
 
 # Print a flag with underscores: `--max-epoch=1` -> `--max_epoch=1`. The launchers accept either.
+# Any other word is printed as it is.
 underscored() {
+    if [[ $1 != --* ]]; then
+        printf '%s\n' "$1"
+        return
+    fi
     local flag=${1%%=*}
     flag=--${flag//-/_}
     flag=${flag/--__/--}
@@ -91,9 +122,11 @@ underscored() {
     esac
 }
 
-# Print a path as absolute, from where the script was called; an empty one stays empty.
+# Print a path as absolute, from where the script was called; an empty one stays empty. The shell
+# leaves a `~` that follows `=` to us.
 absolute() {
     case $1 in
+        \~ | \~/*) echo "$HOME${1:1}" ;;
         "" | /*) echo "$1" ;;
         *) echo "$called_from/$1" ;;
     esac

@@ -5,9 +5,9 @@
 set -euo pipefail
 
 PLATFORM=${PLATFORM:-gpu}
-export RANK_SIZE=1 RANK_ID=0
 # shellcheck source=scripts/modelzoo.sh
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/modelzoo.sh"
+one_device
 data_path=${DATA_PATH:-}
 if [ -z "$data_path" ] && [ -d "$checkout/data" ]; then
     data_path=$checkout/data

@@ -69,7 +69,7 @@ echo "== lint, types, imports"
 "$modern/bin/ruff" check --quiet .
 "$modern/bin/mypy"
 imports=$("$modern/bin/lint-imports") || { echo "$imports"; exit 1; }
-"$modern/bin/shellcheck" scripts/*.sh .ci/run
+"$modern/bin/shellcheck" ./*.sh scripts/*.sh test/*.sh .ci/run
 
 # As many tests at a time as there are cores. Neighbours run in one process: they share what they
 # have trained.

@@ -4,9 +4,9 @@
 set -euo pipefail
 
 PLATFORM=${PLATFORM:-npu}
-export RANK_SIZE=1 RANK_ID=0
 # shellcheck source=scripts/modelzoo.sh
 source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/modelzoo.sh"
+one_device
 read_arguments "$@"
 epochs=2
 on_screen train_and_report perf

@@ -55,8 +55,8 @@ def final(result):
 
 def test_full_run_has_the_figures_of_its_records(tmp_path):
     out = tmp_path / "out put"
-    result = bash(script("train_full_1p.sh"), *SHORT, "--max_epoch", "3",
-                  "--output_path={}".format(out), PLATFORM="gpu", cwd=tmp_path)  # fmt: skip
+    result = bash(script("train_full_1p.sh"), *SHORT, "--max_epoch", "3", "--output_path", out,
+                  PLATFORM="gpu", cwd=tmp_path)  # fmt: skip
     assert result.code == 0, result
     _, stats = stats_of(out)
     speeds = sorted(row["images_per_second"] for row in stats[1:])
@@ -133,8 +133,10 @@ def test_eight_processes_and_one_that_fails(tmp_path):
     assert (tmp_path / "out" / "0" / "train_1.log").exists()
     assert "run directory" in (tmp_path / "out" / "0" / "train_0.log").read_text()
     assert "run directory" in result.out
-    result = bash(script("train_full_8p.sh"), *flags, "--depth", "8", **env)
-    assert result.code == 1 and "`depth` is 8" in result.out
+    met = dict.fromkeys(["CM_CHIEF_IP", "CM_WORKER_IP"], "127.0.0.1")
+    met.update(CM_CHIEF_PORT="6000", CM_CHIEF_DEVICE="0", CM_WORKER_SIZE="2", PYTHONPATH=stand_in)
+    result = bash(script("train_full_8p.sh"), *flags, "--depth", "8", **met)
+    assert result.code == 1 and result.out.count("`depth` is 8") == 3  # both logs, and the screen
     result = bash(script("train_full_8p.sh"), *flags, PLATFORM="gpu")
     assert result.code == 2 and "horovodrun" in result.err
 
@@ -151,9 +153,11 @@ def test_called_through_a_link_with_odd_settings_of_the_shell(tmp_path):
 
 
 def test_what_trains_nothing_has_no_figures(tmp_path):
-    out = "--output_path={}".format(tmp_path)
-    result = bash(script("train_full_1p.sh"), *SHORT, "--dry_run", out)
+    """On one device: what the environment says of several others has no effect."""
+    flags = ["--output-path={}".format(tmp_path), "--data_dump_step", "0|5", "--over_dump", "True"]
+    result = bash(script("train_full_1p.sh"), *SHORT, *flags, "--dry_run", CM_WORKER_SIZE="8")
     assert result.code == 0 and "NpuOptimizer" in result.out and "Final" not in result.out
+    assert "0|5" in result.out and "enable_dump_debug" in result.out
 
 
 @pytest.mark.parametrize("number, word", [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "")])
@@ -182,13 +186,12 @@ def test_a_signal_to_the_script_ends_the_training(tmp_path, number, word):
 
 @pytest.mark.parametrize("where", ["scripts", "."])
 def test_run_1p_leaves_its_table_where_it_was_called(tmp_path, where):
-    """In a checkout of its own: outputs go into it, data are found in it."""
+    """In a checkout of its own: outputs go into it, data are found in it. The root has one too."""
     checkout = tmp_path / "check out"
     names = shutil.ignore_patterns(".*", "results", "tests", "train_log", "test", "data")
     shutil.copytree(str(CHECKOUT), str(checkout), ignore=names)
     cwd = checkout / where
-    result = bash(os.path.relpath(str(checkout / "scripts" / "run_1p.sh"), str(cwd)), *SHORT,
-                  "--max_epoch", "1", cwd=cwd)  # fmt: skip
+    result = bash("run_1p.sh", *SHORT, "--max_epoch", "1", cwd=cwd)
     assert result.code == 0, result
     out = checkout / "test" / "output" / "0"
     run, stats = stats_of(out)
@@ -198,14 +201,15 @@ def test_run_1p_leaves_its_table_where_it_was_called(tmp_path, where):
 
 
 @pytest.mark.parametrize(
-    "name", ["run_1p.sh", "train_1p_ci.sh", "train_full_1p.sh", "train_performance_1p.sh",
-             "train_full_8p.sh"]
+    "name",
+    ["run_1p.sh", "train_1p_ci.sh", "test/train_full_1p.sh", "test/train_performance_1p.sh",
+     "test/train_full_8p.sh"]
 )  # fmt: skip
 def test_without_data_the_harness_is_told(tmp_path, name):
-    env = {"DATA_PATH": ""} if name == "run_1p.sh" else {}
-    if name == "run_1p.sh" and (CHECKOUT / "data").is_dir():
+    env = {"DATA_PATH": ""} if name.endswith("run_1p.sh") else {}
+    if name.endswith("run_1p.sh") and (CHECKOUT / "data").is_dir():
         pytest.skip("this checkout holds data")
-    result = bash(script(name), cwd=tmp_path, **env)
+    result = bash(CHECKOUT / name, cwd=tmp_path, **env)
     assert result.code == 1
     assert result.out == '[Error] para "data_path" must be confing\n'
     assert not os.listdir(str(tmp_path))
@@ -213,9 +217,14 @@ def test_without_data_the_harness_is_told(tmp_path, name):
 
 def test_mistakes_end_the_script(tmp_path):
     out = "--output_path={}".format(tmp_path)
-    result = bash(script("train_full_1p.sh"), "--data_path=nowhere", out, PLATFORM="gpu")
-    assert result.code == 2 and "nowhere" in result.out
-    assert "Final" not in result.out
+    for value in (["--data_path", "no where"], ["--data-path=~/no where"]):
+        result = bash(script("train_full_1p.sh"), *value, out, PLATFORM="gpu", HOME=str(tmp_path))
+        assert result.code == 2 and "{}/no where".format(
+            tmp_path if "~" in value[0] else CHECKOUT) in result.out  # fmt: skip
+        assert "Final" not in result.out
+    for value in ([], ["--max_epoch", "1"]):
+        result = bash(script("train_full_1p.sh"), out, "--data_path", *value)
+        assert result.code == 2 and result.err.startswith("error: --data_path has no value;")
     result = bash(script("train_full_1p.sh"), *SHORT, "--fetsh", "x", out, PLATFORM="gpu")
     assert result.code == 2 and "--fetsh" in result.out
     result = bash(script("train_full_1p.sh"), *SHORT, out, PLATFORM="tpu")

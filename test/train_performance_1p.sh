@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# Where ModelZoo's harness looks; see scripts/train_performance_1p.sh.
+exec bash "$(dirname "$(readlink -f "$0")")/../scripts/train_performance_1p.sh" "$@"

@@ -8,7 +8,7 @@ would rebind `tf`, `os` and more.
 import dataclasses
 import importlib
 import os
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict, List, Optional
 
 from common.tf_stack import session_config, tf, versions
 
@@ -43,6 +43,7 @@ def platform(npu: NpuSettings) -> Platform:
         npu_session_config(options),
         versions(),
         wrap_optimizer=lambda optimizer: wrap(optimizer, npu.loss_scale, world_size, bridge),
+        loss_scaling=loss_scaling if npu.loss_scale else None,
         precision=str(options["precision_mode"]),
         options=dict(options, loss_scale=npu.loss_scale and dataclasses.asdict(npu.loss_scale)),
         workers=npu_workers(rank, world_size, bridge),
@@ -144,6 +145,23 @@ def loss_scale_manager(scale: LossScale, bridge):
         incr_ratio=2,
         decr_ratio=0.5,
     )
+
+
+def loss_scaling() -> List[tf.Tensor]:
+    """Return the loss scale, and whether a step's gradients are finite, of the default graph.
+
+    They are found by the names that npu_bridge gives them; empty where it gives none.
+    """
+    operations = tf.get_default_graph().get_operations()
+    scales = [v for v in tf.global_variables() if last_part(v.op) == "loss_scale"]
+    scales += [op.outputs[0] for op in operations if last_part(op) == "loss_scale"]  # fixed
+    finite = [op.outputs[0] for op in operations if last_part(op) == "overflow_status_reduce_all"]
+    return [tf.identity(scales[0], "loss_scale_now"), finite[0]] if scales and finite else []
+
+
+def last_part(operation: tf.Operation) -> str:
+    """Return `loss_scale` of `scope/loss_scale`."""
+    return operation.name.rpartition("/")[2]
 
 
 # Several devices -------------------------------------------------------------------------------

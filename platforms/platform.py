@@ -18,6 +18,8 @@ class Platform:
     session_config: how TensorFlow sessions use the devices; None where Keras computes
     versions:       of the libraries that compute, for run.json
     wrap_optimizer: returns the optimizer with what the platform adds to it
+    loss_scaling:   returns, once the graph is built, its loss scale and whether the step's
+                    gradients are finite (if not, it is skipped); None where nothing is scaled
     engine:         what trains: `tensorpack`, or Keras and its backend, such as `keras jax`
     precision:      of the computation, as run.json records it
     options:        what else was asked of the platform, for run.json
@@ -31,6 +33,7 @@ class Platform:
     session_config: Any
     versions: Dict[str, str] = dataclasses.field(default_factory=dict)
     wrap_optimizer: Callable = lambda optimizer: optimizer
+    loss_scaling: Optional[Callable[[], Sequence[Any]]] = None
     engine: str = "tensorpack"
     precision: str = "float32"
     options: Dict[str, object] = dataclasses.field(default_factory=dict)

@@ -187,11 +187,24 @@ def write_stats(directory: str, rows: Sequence[Row]) -> None:
     """Write stats.json anew from the rows of the table, in the format of tensorpack's JSONWriter.
 
     A run that was stopped may have saved a checkpoint before the epoch's statistics, and JSONWriter
-    sets aside a file that does not end just before the epoch it starts with.
+    sets aside a file that does not end just before the epoch it starts with. What the file has of
+    an epoch besides the columns of the table is kept.
     """
+    path = os.path.join(directory, STATS)
+    before = {entry["epoch_num"]: entry for entry in _read_stats(path)}
     entries = []
     for row in rows:
-        entry = {name: row[name] for name in row if name not in WHOLE}
+        entry = dict(before.get(row["epoch"], {}))
+        entry.update({name: row[name] for name in row if name not in WHOLE})
         entry.update(epoch_num=int(row["epoch"]), global_step=int(row["global_step"]))
         entries.append(entry)
-    write_whole(os.path.join(directory, STATS), json.dumps(entries))
+    write_whole(path, json.dumps(entries))
+
+
+def _read_stats(path: str) -> List[dict]:
+    """Return the entries of a stats.json; none if it is absent, or was cut short."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return [entry for entry in json.load(stream) if "epoch_num" in entry]
+    except (OSError, ValueError, TypeError):
+        return []

@@ -145,6 +145,30 @@ def test_mixed_precision_has_loss_scaling(tmp_path):
         record.unlink()
 
 
+def test_skipped_steps_are_seen(tmp_path):
+    """Five steps an epoch; the scale is halved after two that overflow."""
+    flags = TINY + ["--log_dir", tmp_path, "--name", "run", "--max_epoch", "2"]
+    result = launch_npu(*flags, NPU_STAND_IN_LARGEST_SCALE=str(2**30))
+    assert result.code == 0, result
+    assert "loss scale 1.07374e+09, 4 of 5 steps skipped\n" in result.out
+    assert "loss scale 1.07374e+09, 0 of 5 steps skipped\n" in result.out
+    seen = [(2**30, 4), (2**30, 0)]
+    assert [(row["loss_scale"], row["skipped_steps"]) for row in rows(tmp_path / "run")] == seen
+    (events,) = (tmp_path / "run").glob("events*")
+    tags = {
+        value.tag
+        for event in tf.train.summary_iterator(str(events))
+        for value in event.summary.value
+    }
+    assert {"loss_scale", "skipped_steps"} <= tags
+    again = ["--resume", tmp_path / "run", "--max_epoch", "4"]
+    result = launch_npu(*again, NPU_STAND_IN_LARGEST_SCALE="1")
+    assert result.code == 1 and result.err.count("\n") == 1, result
+    assert "in every step of epoch 3: all 5 were skipped" in result.err
+    assert "come to 2.68435e+08" in result.err and "model-10" in result.err
+    assert [(row["loss_scale"], row["skipped_steps"]) for row in rows(tmp_path / "run")] == seen
+
+
 def test_every_option_is_forwarded_with_its_type(tmp_path):
     switches = tmp_path / "fusion.cfg"
     switches.write_text("{}")

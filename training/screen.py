@@ -40,6 +40,11 @@ def print_epoch(row: Row, epochs: int, seconds: float) -> None:
     show(LINE.format(**row, of="{}/{}".format(epoch, epochs), left=left))
 
 
+def print_loss_scaling(scale: float, skipped: int, steps: int) -> None:
+    """Print, below the line of an epoch, its last loss scale and how many of its steps it cost."""
+    show("{:>10}loss scale {:.6g}, {} of {} steps skipped".format("", scale, skipped, steps))
+
+
 def print_start(run: Run) -> None:
     """Print what the run is, before its first epoch."""
     recipe, data, platform = run.recipe, run.data, run.platform

@@ -26,6 +26,7 @@ from training.callbacks import (
     TestSetEvaluator,
     TrainingMeter,
 )
+from training.loss_scaling import LossScalingMeter
 from training.prepare import Run
 
 SHOWN = 64  # training images, once, in TensorBoard
@@ -84,8 +85,10 @@ def make_callbacks(run: Run, table: Optional[Table], events: Events) -> list:
         meter,
         *([AverageStatistics(workers)] if workers.world_size > 1 else []),
     ]
+    find = run.platform.loss_scaling
+    loss_scaling = [] if find is None else [LossScalingMeter(find)]
     if table is None:
-        return callbacks
+        return callbacks + loss_scaling
     test_set = TestSetEvaluator(
         run.data, run.device_batch_size, with_top_5=TOP_5 in columns_of(recipe.config)
     )
@@ -96,6 +99,7 @@ def make_callbacks(run: Run, table: Optional[Table], events: Events) -> list:
         Checkpoints(run.directory, is_new_run=run.checkpoint is None),
         # Last: the epoch is saved, whatever happens to the terminal.
         ProgressPrinter(table, recipe.batch_size),
+        *loss_scaling,
     ]
 
 

@@ -76,31 +76,70 @@ session.BaseSession.__init__ = patched(session.BaseSession.__init__)
 
 class FixedLossScaleManager:
     def __init__(self, loss_scale, enable_overflow_check=True):
-        self.scale = float(loss_scale)
-        note("loss scale", ["fixed", self.scale])
+        self._loss_scale = v1.convert_to_tensor(float(loss_scale), name="loss_scale")
+        note("loss scale", ["fixed", float(loss_scale)])
+
+    def get_loss_scale(self):
+        return self._loss_scale
+
+    def update_loss_scale(self, finite_grads):
+        return v1.no_op()
 
 
 class ExponentialUpdateLossScaleManager:
+    """Of the two directions, down alone."""
+
     def __init__(self, init_loss_scale, incr_every_n_steps, decr_every_n_nan_or_inf=2,
                  incr_ratio=2, decr_ratio=0.8):  # fmt: skip
-        self.scale = float(init_loss_scale)
-        note("loss scale", ["dynamic", self.scale])
+        self._loss_scale = v1.Variable(float(init_loss_scale), trainable=False, name="loss_scale")
+        self._bad_steps = v1.Variable(0, trainable=False, name="bad_steps")
+        self._decr_every, self._decr_ratio = decr_every_n_nan_or_inf, decr_ratio
+        note("loss scale", ["dynamic", float(init_loss_scale)])
+
+    def get_loss_scale(self):
+        return self._loss_scale
+
+    def update_loss_scale(self, finite_grads):
+        bad_steps = self._bad_steps + 1 - v1.cast(finite_grads, "int32")
+        falls = bad_steps >= self._decr_every
+        scale = v1.where(falls, self._loss_scale * self._decr_ratio, self._loss_scale)
+        with v1.control_dependencies([scale, bad_steps]):
+            return v1.group(
+                v1.assign(self._loss_scale, scale),
+                v1.assign(self._bad_steps, v1.where(falls, 0, bad_steps)),
+            )
 
 
 class NPULossScaleOptimizer(v1.train.Optimizer):
-    """Scales the cost and the gradients back, by a power of two: in float32 nothing changes."""
+    """Scales the cost and the gradients back, by a power of two: in float32 nothing changes.
+
+    Above the scale that NPU_STAND_IN_LARGEST_SCALE names, gradients count as overflowed.
+    """
 
     def __init__(self, opt, loss_scale_manager, is_distributed=False):
         super().__init__(False, "NPULossScaleOptimizer")
-        self._opt, self._scale = opt, min(loss_scale_manager.scale, 1024.0)
+        self._opt, self._manager = opt, loss_scale_manager
         note("loss scale optimizer", [type(opt).__name__, is_distributed])
 
     def compute_gradients(self, loss, *arguments, **options):
-        found = self._opt.compute_gradients(loss * self._scale, *arguments, **options)
-        return [(g if g is None else g / self._scale, v) for g, v in found]
+        scale = v1.identity(self._manager.get_loss_scale())
+        found = self._opt.compute_gradients(loss * scale, *arguments, **options)
+        return [(g if g is None else g / scale, v) for g, v in found]
 
-    def apply_gradients(self, *arguments, **options):
-        return self._opt.apply_gradients(*arguments, **options)
+    def apply_gradients(self, grads_and_vars, global_step=None, name=None):
+        grads_and_vars = list(grads_and_vars)
+        with v1.name_scope(self._name), v1.control_dependencies([g for g, _ in grads_and_vars]):
+            largest = float(environ.get("NPU_STAND_IN_LARGEST_SCALE", "inf"))
+            finite = v1.reduce_all(
+                v1.less_equal(v1.identity(self._manager.get_loss_scale()), largest),
+                name="overflow_status_reduce_all",
+            )
+        update = v1.cond(
+            finite,
+            lambda: self._opt.apply_gradients(grads_and_vars, global_step, name),
+            v1.no_op,
+        )
+        return v1.group(update, self._manager.update_loss_scale(finite))
 
 
 class NPUDistributedOptimizer(v1.train.Optimizer):

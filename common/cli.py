@@ -202,6 +202,16 @@ def new_file(*endings: str) -> Callable[[str], str]:
     return convert
 
 
+def new_folder(text: str) -> str:
+    """Return the path of a folder to make: absent or empty, in a folder that exists."""
+    path = os.path.abspath(text)
+    if not os.path.isdir(os.path.dirname(path)):
+        raise argparse.ArgumentTypeError("{!r}: its folder does not exist".format(text))
+    if os.path.exists(path) and not (os.path.isdir(path) and not os.listdir(path)):
+        raise argparse.ArgumentTypeError("{!r}; accepted: a new or empty folder".format(text))
+    return path
+
+
 fraction = float_where("at least 0 and below 1", lambda value: 0 <= value < 1)
 
 compression = float_where("0 or 1 for none, or a fraction between", lambda value: 0 <= value <= 1)

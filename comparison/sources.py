@@ -6,6 +6,7 @@ import os
 import re
 from typing import Dict, Optional
 
+from comparison.ascend_npy import is_ascend_folder
 from run_directory.checkpoints import CHECKPOINT_PREFIX, checkpoints_of, find_checkpoint
 from run_directory.record import GRAPH, RECORD, read_record
 from run_directory.table import STATS
@@ -17,7 +18,7 @@ ACTIVATIONS = "activations*.npz"
 ARRAYS = re.compile(CHECKPOINT_PREFIX + r"-\d+(\.npz)?$")  # a checkpoint, where Keras trained
 ACCEPTED = (
     "a run directory, a graph (.pbtxt, .pb, .meta), a checkpoint's prefix, a table "
-    "(loss+perf_*.txt, stats.json), run.json, or activations (.npz)"
+    "(loss+perf_*.txt, stats.json), run.json, or activations (.npz, or a folder of Ascend's .npy)"
 )
 
 
@@ -27,6 +28,7 @@ class Source:
 
     record:      run.json, with the field names of today
     checkpoints: prefixes by step; UNKNOWN_STEP if the name has no step
+    activations: a file, or a folder with one for each
     beside:      run.json in the folder of a bare checkpoint
     """
 
@@ -43,7 +45,8 @@ def find(path: str) -> Source:
     """Return what `path` holds; UserError if nothing that can be compared."""
     if os.path.isdir(path):
         source = _directory(path)
-        if not (source.record or source.graph or source.checkpoints or source.curves):
+        parts = (source.record, source.graph, source.checkpoints, source.curves)
+        if not any(parts + (source.activations,)):
             raise UserError("{} holds nothing to compare; accepted: {}".format(path, ACCEPTED))
         return source
     return _file(path)
@@ -55,6 +58,8 @@ def _directory(path: str) -> Source:
     # The run directories of other codes may have the graph only as a checkpoint's .meta.
     graphs = _matching(path, GRAPH) + _matching(path, "*.pbtxt") + _matching(path, "*.meta")
     activations = _matching(path, ACTIVATIONS)
+    if not activations and is_ascend_folder(path):
+        activations = [path]
     prefixes = [each[: -len(".index")] for each in _matching(path, "*.index")]
     prefixes += [each for each in checkpoints_of(path) if each not in prefixes]
     return Source(

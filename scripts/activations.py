@@ -1,6 +1,7 @@
 """Save the activations for the first test images, to compare across stacks and platforms.
 
 python scripts/activations.py RUN_OR_CHECKPOINT --images 8 --out activations.npz [--gradients]
+python scripts/activations.py RUN_OR_CHECKPOINT --ascend_npy DIR  (for msaccucmp.py)
 """
 
 import _checkout  # noqa: F401, I001
@@ -9,7 +10,7 @@ import sys
 from evaluation import trained_network
 from evaluation.activations import save
 from evaluation.logits import is_for_keras
-from common.cli import Parser, new_file, int_at_least
+from common.cli import Parser, int_at_least, new_file, new_folder
 from common.keras_stack import choose_backend
 from sparsenet.errors import UserError, exit_code_of
 from platforms.npu_options import ALWAYS, PRECISION_MODES
@@ -27,9 +28,12 @@ def parser() -> Parser:
     dump.add_argument(
         "--images", type=int_at_least(1), metavar="N", default=8, help="number of images [8]"
     )
+    dump.add_argument("--out", type=new_file(".npz"), metavar="FILE.npz", help="file to write")
     dump.add_argument(
-        "--out", type=new_file(".npz"), metavar="FILE.npz", required=True, help="file to write"
-    )
+        "--ascend_npy", type=new_folder, metavar="DIR",
+        help="folder to write, for msaccucmp.py: the outputs of every op (with --gradients: in "
+        "training mode)",
+    )  # fmt: skip
     dump.add_argument(
         "--gradients", action="store_true",
         help="also activations in training mode, and the gradients of one step",
@@ -61,6 +65,22 @@ def compute(args, network, batch):
     return arrays, {"tensorflow": VERSION}
 
 
+def write_ascend_npy(args, network, batch) -> None:
+    """Compute the outputs of every op by TensorFlow's graph, whose names the NPU's dumps have."""
+    if is_for_keras(network.prefix):
+        raise UserError(
+            "--ascend_npy with {}; accepted: what TensorFlow's graph has trained".format(
+                network.prefix
+            )
+        )
+    from evaluation.ascend_npy import save_ascend_npy
+    from evaluation.graph_activations import compute_outputs
+
+    outputs = compute_outputs(network, batch, args.gradients, session_config(args))
+    save_ascend_npy(args.ascend_npy, outputs)
+    print("{}: {} arrays of {}".format(args.ascend_npy, len(outputs), network.prefix))
+
+
 def session_config(args):
     """Return this stack's session config or, with --npu, that of this host's Ascend NPU."""
     if not args.npu:
@@ -75,6 +95,8 @@ def session_config(args):
 
 def main() -> None:
     args = parser().parse_args()
+    if not (args.out or args.ascend_npy):
+        raise UserError("nothing to write; accepted: --out FILE.npz, --ascend_npy DIR, or both")
     network = trained_network.load(args)
     if args.images > len(network.data.test.labels):
         raise UserError(
@@ -83,9 +105,12 @@ def main() -> None:
             )
         )
     batch, _ = next(network.data.test_batches(args.images))
-    arrays, versions = compute(args, network, batch)
-    save(args.out, arrays, network, batch, versions)
-    print("{}: {} arrays of {}".format(args.out, len(arrays), network.prefix))
+    if args.ascend_npy:
+        write_ascend_npy(args, network, batch)
+    if args.out:
+        arrays, versions = compute(args, network, batch)
+        save(args.out, arrays, network, batch, versions)
+        print("{}: {} arrays of {}".format(args.out, len(arrays), network.prefix))
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ TINY_CIFAR = SHORT + ["--depth", "10", "--growth_rate", "4", "--batch_size", "20
 ELSEWHERE = "run by test_scripts.py"
 MODELZOO = "run by test_modelzoo.py"
 BUILT = "by scripts/test.sh, without GPUs"
+ASCEND = "run by test_ascend_npy.py"
 WORKERS = "run by test_workers.py, with two processes"
 SET_UP = "scripts/test.sh does the same"
 CONVERTED = "run by test_convert.py"
@@ -60,6 +61,7 @@ FOLDERS = "with smaller networks, by test_image_folders.py"
 THIS = "it is what runs this test"
 NOT_RUN = {
     "python scripts/ledger.py --only sparsenet-121 --measure": "by test_ledger.py, a small one",
+    "python scripts/activations.py RUN_DIR/model-0 --ascend_npy NPY_DIR": ASCEND,
     "python main_gpu.py --recipe sparsenet-40-24 --dataset folder --dataset_dir DIR": FOLDERS,
     "python main_gpu.py --recipe sparsenet-121-32 --dataset folder --dataset_dir DIR": FOLDERS,
     "bash scripts/quickstart.sh": ELSEWHERE,

@@ -5,6 +5,7 @@ python scripts/activations.py RUN_OR_CHECKPOINT --ascend_npy DIR  (for msaccucmp
 """
 
 import _checkout  # noqa: F401, I001
+import os
 import sys
 
 from evaluation import trained_network
@@ -39,6 +40,10 @@ def parser() -> Parser:
         help="also activations in training mode, and the gradients of one step",
     )  # fmt: skip
     dump.add_argument("--npu", action="store_true", help="compute on this host's Ascend NPU")
+    dump.add_argument(
+        "--npu_dump", type=new_folder, metavar="DIR",
+        help="with --npu: folder in which CANN dumps inputs and outputs of its ops",
+    )  # fmt: skip
     dump.add_argument(
         "--precision_mode", choices=PRECISION_MODES, metavar="MODE",
         default="must_keep_origin_dtype", help="of the NPU [must_keep_origin_dtype]",
@@ -90,13 +95,19 @@ def session_config(args):
     from platforms import npu
 
     npu.import_bridge()
-    return npu.npu_session_config(dict(ALWAYS, precision_mode=args.precision_mode))
+    options = dict(ALWAYS, precision_mode=args.precision_mode)
+    if args.npu_dump:
+        os.makedirs(args.npu_dump, exist_ok=True)
+        options.update(enable_dump=True, dump_path=args.npu_dump, dump_mode="all", dump_step="0")
+    return npu.npu_session_config(options)
 
 
 def main() -> None:
     args = parser().parse_args()
     if not (args.out or args.ascend_npy):
         raise UserError("nothing to write; accepted: --out FILE.npz, --ascend_npy DIR, or both")
+    if args.npu_dump and not args.npu:
+        raise UserError("--npu_dump {}; accepted: with --npu only".format(args.npu_dump))
     network = trained_network.load(args)
     if args.images > len(network.data.test.labels):
         raise UserError(

@@ -59,6 +59,8 @@ def test_the_values_are_those_of_the_other_form(written):
 
 def test_mistakes_in_writing(written, tmp_path):
     assert_refused(run_python(ACTIVATIONS, RUN / "model-0"), "--out FILE.npz, --ascend_npy DIR")
+    refused = run_python(ACTIVATIONS, RUN / "model-0", "--out", "x.npz", "--npu_dump", tmp_path)
+    assert_refused(refused, "with --npu only")
     refused = run_python(ACTIVATIONS, RUN / "model-0", "--ascend_npy", written)
     assert_refused(refused, "a new or empty folder")
     refused = run_python(ACTIVATIONS, RUN / "model-0", "--ascend_npy", tmp_path / "no" / "npy")

@@ -364,12 +364,14 @@ def test_layer_outputs_are_computed_on_the_npu(pair, tmp_path):
     env = {"PYTHONPATH": os.pathsep.join([str(STAND_IN), str(CHECKOUT)]),
            "NPU_STAND_IN": str(record)}  # fmt: skip
     run = pair / "gpu" / "model-0"
-    for name, flags in [("npu", ["--npu"]), ("cpu", [])]:
+    for name, flags in [("npu", ["--npu", "--npu_dump", tmp_path / "dump"]), ("cpu", [])]:
         out = tmp_path / (name + ".npz")
         result = run_python(script, run, "--out", out, "--gradients", *flags, env=env)
         assert result.code == 0, result
     found = [value for what, value in asked(record) if what == "session"]
     assert [options["precision_mode"] for options in found] == ["must_keep_origin_dtype"] * 2
+    assert {options["dump_path"] for options in found} == {str(tmp_path / "dump")}
+    assert (tmp_path / "dump").is_dir() and found[0]["enable_dump"] is True
     npu, cpu = (np.load(str(tmp_path / (name + ".npz"))) for name in ("npu", "cpu"))
     assert npu.files == cpu.files
     assert np.array_equal(npu["gradient/conv0/W"], cpu["gradient/conv0/W"])

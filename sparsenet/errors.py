@@ -42,8 +42,10 @@ def exit_code_of(command: Callable[[], Optional[int]]) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-        # Escape what the terminal can't show, such as parts of a path.
-        getattr(sys, name).reconfigure(errors="backslashreplace")
+        # Escape what the terminal can't show, such as parts of a path. A notebook's stream has no
+        # encoding.
+        if hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="backslashreplace")
     try:
         return command() or 0
     except UserError as error:

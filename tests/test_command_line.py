@@ -1,8 +1,11 @@
+import io
+import sys
+
 import numpy as np
 import pytest
 from conftest import CHECKOUT, assert_refused, launch
 
-from sparsenet.errors import UserError
+from sparsenet.errors import UserError, exit_code_of
 from sparsenet.published import RECIPES
 from training.command_line import parse
 
@@ -246,3 +249,15 @@ def test_an_unsupported_python_gets_one_sentence():
         # What an old Python has to be able to read before it can say so.
         source = (CHECKOUT / name).read_text()
         assert 'f"' not in source and "nonlocal" not in source
+
+
+def test_the_streams_of_a_notebook_will_do(monkeypatch):
+    """They have no encoding that could be changed."""
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.StringIO())
+
+    def command():
+        raise UserError("7; accepted: 8")
+
+    assert exit_code_of(command) == 2
+    assert sys.stderr.getvalue() == "error: 7; accepted: 8\n"

@@ -1,17 +1,28 @@
-"""Make pictures without a window system, the same byte for byte, with plain numbers on axes."""
+"""Make pictures without a window system, the same byte for byte, with plain numbers on axes.
 
+Modules that import parts of matplotlib import this one before.
+"""
+
+import os
 from decimal import Decimal
 from typing import Optional
+
+# matplotlib refuses to be imported where this names a backend that is not installed, such as that
+# of the notebook that a command was started from.
+os.environ["MPLBACKEND"] = "agg"
 
 
 def new_figure(rows: int, columns: int, width: float, height: float):
     """Return a figure of `width` x `height` inches and its axes[rows][columns].
 
-    It is made without pyplot, which would ask for a window system and keep state.
+    It is made without pyplot, which would ask for a window system and keep state, and looks the
+    same whatever the user's matplotlibrc says.
     """
+    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    matplotlib.rcdefaults()
     figure = Figure(figsize=(width, height), dpi=110)
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)

@@ -5,9 +5,10 @@ import io
 import math
 from typing import List, Optional, Sequence
 
+from common.figures import new_figure, write
+
 import numpy as np
 
-from common.figures import new_figure, write
 from comparison.activations import Layer
 from comparison.checkpoints import KINDS, Comparison, worst
 from run_directory.curves import curves_figure

@@ -2,9 +2,9 @@
 
 from typing import Sequence
 
-import numpy as np
-
 from common.figures import new_figure, save
+
+import numpy as np
 
 COUNTED = 20  # with more classes than this, a cell is too small for its number
 NAMED = 100  # with more than this, a row is too low for its name

@@ -3,6 +3,10 @@
 from typing import Dict, List, Sequence
 
 from common.figures import new_figure, plain_logarithmic, save
+
+# Here and not where it is used: that it is not installed is not to be found when a run has ended.
+from matplotlib.ticker import MaxNLocator
+
 from run_directory.table import Row
 
 
@@ -12,8 +16,6 @@ def curves_figure(runs: Dict[str, List[Row]], references: Sequence[List[Row]] = 
     runs:       label -> rows of the run's table, in which columns may be missing
     references: rows of runs whose test curves are drawn in grey behind the others
     """
-    from matplotlib.ticker import MaxNLocator
-
     figure, axes = new_figure(1, 2, width=10, height=4.2)
     for panel, quantity, scale, label in (
         (axes[0][0], "loss", 1, "cross entropy per image"),

@@ -1,10 +1,10 @@
 import re
 import sys
 
+from common.figures import plain
+
 import pytest
 from conftest import CHECKOUT, assert_refused, run_python
-
-from common.figures import plain
 
 PLOT = CHECKOUT / "scripts" / "plot.py"
 

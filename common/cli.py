@@ -165,7 +165,12 @@ def milestones(text: str) -> Tuple[Tuple[int, float], ...]:
 
 
 def device_ids(text: str) -> Tuple[int, ...]:
-    """Return the different whole numbers that `text` lists, separated by commas."""
+    """Return the different whole numbers that `text` lists, separated by commas.
+
+    `none` and `-1`, as CUDA_VISIBLE_DEVICES has it, list no device.
+    """
+    if text in ("none", "-1"):
+        return ()
     ids = ints_at_least(0)(text)
     if len(set(ids)) < len(ids):
         raise argparse.ArgumentTypeError("{!r}; accepted: each device once".format(text))

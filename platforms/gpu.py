@@ -7,9 +7,11 @@ from typing import List, Optional, Tuple
 
 from common.tf_stack import session_config, tf, versions
 
+from tensorflow.python.client import device_lib
+
 from common.processes import errors_of, output_of
 from platforms.platform import Platform, describe_cpu
-from platforms.workers import Workers, horovod_workers, local_rank, started_by_horovod
+from platforms.workers import Workers, horovod_workers, local_rank, started_together
 from run_directory.settings import Settings
 from sparsenet.errors import UserError
 
@@ -19,6 +21,8 @@ def platform(settings: Settings) -> Platform:
 
     Raises UserError for a GPU that is absent.
     """
+    if settings.gpus == ():
+        return cpu_platform()
     present = len(tf.config.experimental.list_physical_devices("GPU"))
     asked = settings.gpus or ()
     absent = [i for i in asked if i >= present]
@@ -30,12 +34,13 @@ def platform(settings: Settings) -> Platform:
                 "0 to {}".format(present - 1) if present else "nothing, there is no GPU here",
             )
         )
-    workers = horovod_workers(present > 0) if started_by_horovod() else Workers()
-    config = session_config()
     if not present:
-        # Asking takes seconds where there is a driver: only the worker that says it asks.
-        remark = why_not_a_gpu() if workers.is_chief else None
-        return Platform("cpu", [describe_cpu()], config, versions(), workers=workers, remark=remark)
+        chosen = cpu_platform()
+        if chosen.workers.is_chief:  # asking takes seconds where there is a driver
+            chosen.remark = why_not_a_gpu()
+        return chosen
+    workers = all_workers(has_gpus=True)
+    config = session_config()
     # Same seed, same result; and full float32, since runs can only be compared in one precision.
     os.environ.setdefault("TF_CUDNN_DETERMINISTIC", "1")
     if hasattr(tf.config.experimental, "enable_tensor_float_32_execution"):
@@ -43,7 +48,20 @@ def platform(settings: Settings) -> Platform:
     config.gpu_options.allow_growth = True
     gpus = gpus_of_this_process(settings.gpus, present)
     config.gpu_options.visible_device_list = ",".join(map(str, gpus))
-    return Platform("gpu", describe_gpus(gpus), config, versions(), workers=workers)
+    return Platform("gpu", describe_gpus(config), config, versions(), workers=workers)
+
+
+def cpu_platform() -> Platform:
+    """Return the platform of the CPU, whether or not there are GPUs."""
+    config = session_config()
+    config.device_count["GPU"] = 0
+    workers = all_workers(has_gpus=False)
+    return Platform("cpu", [describe_cpu()], config, versions(), workers=workers)
+
+
+def all_workers(has_gpus: bool) -> Workers:
+    """Return the processes that train together: Horovod's, if a launcher started several."""
+    return horovod_workers(has_gpus) if started_together() else Workers()
 
 
 def gpus_of_this_process(asked: Optional[Tuple[int, ...]], present: int) -> Tuple[int, ...]:
@@ -52,7 +70,7 @@ def gpus_of_this_process(asked: Optional[Tuple[int, ...]], present: int) -> Tupl
     Under horovodrun each process has one of its own; UserError if others are asked for or if there
     are too few.
     """
-    if not started_by_horovod():
+    if not started_together():
         return asked or (0,)
     if asked is not None:
         raise UserError(
@@ -96,8 +114,11 @@ def has_nvidia_driver() -> bool:
     return os.path.exists("/proc/driver/nvidia/version") or bool(output_of(["nvidia-smi", "-L"]))
 
 
-def describe_gpus(ids: Tuple[int, ...]) -> List[str]:
-    """Return the names of the GPUs with these ids, as the driver reports them."""
-    names = output_of(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
-    lines = (names or "").split("\n")
-    return [lines[i] if i < len(lines) and lines[i] else "GPU {}".format(i) for i in ids]
+def describe_gpus(config: tf.ConfigProto) -> List[str]:
+    """Return the names of the GPUs that sessions of this config have, as TensorFlow reports them.
+
+    The driver's own list counts GPUs that CUDA_VISIBLE_DEVICES hides, and may have another order.
+    """
+    found = [each for each in device_lib.list_local_devices(config) if each.device_type == "GPU"]
+    names = [re.search("name: (.*?), pci bus", each.physical_device_desc) for each in found]
+    return [name.group(1) if name else "GPU {}".format(i) for i, name in enumerate(names)]

@@ -5,13 +5,21 @@ same weights. Horovod and Ascend's HCCL provide them; without either there is on
 """
 
 import dataclasses
+import json
 import os
 from typing import Any, Callable, Optional
 
 from sparsenet.errors import UserError
 
-# Set by horovodrun, over Gloo and over MPI.
-STARTED_BY_HOROVOD = ("HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE")
+# What launchers set for each process -> the value that the only process, or the first, has.
+ALONE = {
+    "HOROVOD_SIZE": 1,  # horovodrun over Gloo
+    "OMPI_COMM_WORLD_SIZE": 1,  # Open MPI, and horovodrun over it
+    "PMI_SIZE": 1,  # MPICH, Intel MPI, srun --mpi=pmi2
+    "MV2_COMM_WORLD_SIZE": 1,  # MVAPICH
+    "WORLD_SIZE": 1,  # torchrun
+    "PMIX_RANK": 0,  # PMIx, which sets no number of processes
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,21 +51,74 @@ class Workers:
         return self.rank == 0
 
 
-def started_by_horovod() -> bool:
-    """Return whether horovodrun has started this process."""
-    return any(name in os.environ for name in STARTED_BY_HOROVOD)
+def started_together() -> Optional[str]:
+    """Return NAME=VALUE of the variable by which a launcher says that it started several processes.
+
+    It is None where this process is the only one, whatever started it.
+    """
+    for variable, alone in ALONE.items():
+        if _number(variable) > alone:
+            return _shown(variable)
+    return _started_by_srun() or _cluster_of_tensorflow()
+
+
+def _number(variable: str) -> int:
+    text = os.environ.get(variable, "")
+    return int(text) if text.isdigit() else 0
+
+
+def _shown(variable: str) -> str:
+    return "{}={}".format(variable, os.environ[variable])
+
+
+def _started_by_srun() -> Optional[str]:
+    """Return Slurm's variable if this is one of several tasks that srun started.
+
+    SLURM_NTASKS alone does not say so: a job has it too, in the script that sbatch runs once, as
+    rank 0, and in the shell of salloc, which has no rank.
+    """
+    if "SLURM_STEP_NUM_TASKS" in os.environ:  # srun alone sets it
+        return _shown("SLURM_STEP_NUM_TASKS") if _number("SLURM_STEP_NUM_TASKS") > 1 else None
+    has_rank = "SLURM_PROCID" in os.environ
+    is_of_job = _number("SLURM_PROCID") == 0 and "SLURM_JOB_ID" in os.environ
+    if has_rank and not is_of_job and _number("SLURM_NTASKS") > 1:
+        return _shown("SLURM_NTASKS")
+    return None
+
+
+def _cluster_of_tensorflow() -> Optional[str]:
+    """Return TF_CONFIG if it lists several processes that train."""
+    text = os.environ.get("TF_CONFIG", "")
+    try:
+        cluster = json.loads(text)["cluster"]
+        count = sum(len(hosts) for task, hosts in cluster.items() if task != "evaluator")
+    except (ValueError, KeyError, TypeError, AttributeError):  # nothing, or not TensorFlow's
+        return None
+    return _shown("TF_CONFIG") if count > 1 else None
+
+
+def require_one_network(workers: Workers) -> None:
+    """Raise UserError where several processes were started, and each would train alone."""
+    launcher = started_together()
+    if workers.world_size == 1 and launcher is not None:
+        raise UserError(
+            "{}: one of several processes, which don't see each other; accepted: one process, or "
+            "a start as docs/several-devices.md has it".format(launcher)
+        )
 
 
 def horovod_workers(has_gpus: bool) -> Workers:
-    """Return the processes that horovodrun started; UserError if Horovod is not installed."""
+    """Return the processes that were started together; UserError if Horovod is not installed."""
     try:
         import horovod.tensorflow as hvd
 
         hvd.init()
     except ImportError as error:
         raise UserError(
-            "horovod can't be imported ({}); accepted: an environment that has what "
-            "requirements/horovod.txt lists, or a start without horovodrun".format(error)
+            "{}: one of several processes, and horovod can't be imported ({}); accepted: one "
+            "process, or an environment that has what requirements/horovod.txt lists".format(
+                started_together(), error
+            )
         )
     return Workers(
         hvd.rank(),

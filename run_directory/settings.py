@@ -20,7 +20,7 @@ class Settings:
     subset:           use N images of each set; None for all
     steps_per_epoch:  fewer steps than the training set has batches; None for all
     seed:             of initial weights, order of images, crops and dropout masks
-    gpus:             ids of the devices asked for; None for the first one there is
+    gpus:             ids of the devices asked for; () for the CPU, None for the first GPU there is
     load:             checkpoint to take the weights from, in place of initial ones
     new_head:         take all of these but the classifier's, which is initialised
     log_dir:          root of run directories

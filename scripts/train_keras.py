@@ -9,6 +9,7 @@ training set stays in the memory of the device, and a compiled loop runs over th
 """
 
 import _checkout  # noqa: F401, I001
+import os
 import sys
 
 from common.cli import Parser, int_at_least
@@ -45,13 +46,17 @@ def main() -> None:
         name: vars(args).pop(name)
         for name in ("precision", "devices", "coordinator", "processes", "process_id")
     }
-    if args.gpu is not None:
-        raise UserError("--gpu; accepted: --devices N, and CUDA_VISIBLE_DEVICES to choose them")
+    if args.gpu:
+        raise UserError(
+            "--gpu; accepted: none, --devices N, and CUDA_VISIBLE_DEVICES to choose them"
+        )
     if args.histograms:
         raise UserError("--histograms; accepted: by main_gpu.py, which writes events")
     settings = settings_from(args)
     if settings is None:
         return
+    if settings.gpus == ():
+        os.environ.update(CUDA_VISIBLE_DEVICES="-1", JAX_PLATFORMS="cpu")
     started = {} if settings.resume is None else read_record(settings.resume)
     backend = choose_backend("jax")
     from platforms.keras_platform import platform

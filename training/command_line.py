@@ -46,7 +46,7 @@ def parse_npu(argv: Sequence[str]) -> Optional[Tuple[Settings, NpuSettings]]:
     if args.gpu is not None:
         raise UserError(
             "--gpu {}; accepted: nothing, ASCEND_DEVICE_ID names the NPU".format(
-                ",".join(map(str, args.gpu))
+                ",".join(map(str, args.gpu)) or "none"
             )
         )
     settings = settings_from(args)
@@ -126,7 +126,11 @@ def add_run_flags(group) -> None:
         "--seed", type=int_at_least(0, MAX_SEED), metavar="N", help="of weights, order, crops [0]"
     )
     group.add_argument(
-        "-g", "--gpu", type=device_ids, metavar="IDS", help="GPUs, e.g. 0,1 [the first]"
+        "-g",
+        "--gpu",
+        type=device_ids,
+        metavar="IDS",
+        help="GPUs, e.g. 0,1; none: the CPU [the first]",
     )
     group.add_argument("--load", metavar="CHECKPOINT", help="take the weights from it")
     group.add_argument(

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from cifar_data import Dataset, ImageSet
 from platforms.platform import Platform
+from platforms.workers import require_one_network
 from run_directory.checkpoints import (
     ARRAYS,
     CHECKPOINT_PREFIX,
@@ -41,6 +42,7 @@ def train(settings: Settings, platform: Platform) -> None:
 
     Raises UserError before anything is written, and RunFailed afterwards.
     """
+    require_one_network(platform.workers)
     run = prepare(settings, platform)
     if platform.total_devices > 1 and not is_in_memory(run.data):
         raise UserError(

@@ -14,6 +14,7 @@ from common.tf_stack import tf
 from tensorpack import logger
 
 from platforms.platform import Platform
+from platforms.workers import require_one_network
 from run_directory.settings import Settings
 from sparsenet.errors import RunFailed
 from training.chief import recorded
@@ -28,7 +29,9 @@ def train(settings: Settings, choose_platform: Callable[[Settings], Platform]) -
 
     Raises UserError before anything is written, and RunFailed afterwards.
     """
-    run = prepare(settings, choose_platform(settings))
+    platform = choose_platform(settings)
+    require_one_network(platform.workers)
+    run = prepare(settings, platform)
     workers = run.platform.workers
     if run.first_epoch > run.recipe.epochs:
         if workers.is_chief:

@@ -4,11 +4,14 @@ import subprocess
 from typing import Dict, List, Optional
 
 
-def output_of(command: List[str]) -> Optional[str]:
-    """Return what a program prints, without surrounding whitespace; None if it fails."""
+def output_of(command: List[str], environment: Optional[Dict[str, str]] = None) -> Optional[str]:
+    """Return what a program prints, without surrounding whitespace; None if it fails.
+
+    environment: of the program; None for that of this process
+    """
     try:
         return subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, env=environment
         ).stdout.decode().strip()  # fmt: skip
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -26,7 +26,7 @@ GROUPS = [
     (r"precision$|loss_scale", "precision", False),
     (r"settings\.(load|subset|steps_per_epoch|fake)$", "settings", False),
     (r"platform$", "platform", False),
-    (r"devices|workers$", "devices", False),
+    (r"devices|workers$|threads$", "devices", False),
     (r"npu\.|session", "platform", False),
     (r"resumed", "resumed", False),
     (r"commit$|format$", "code", False),

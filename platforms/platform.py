@@ -55,4 +55,24 @@ def describe_cpu() -> str:
             name = next(line.split(":", 1)[1].strip() for line in stream if "model name" in line)
     except (OSError, StopIteration):
         pass  # not Linux, or a processor that gives no name there
-    return "{}, {} cores".format(name, os.cpu_count())
+    usable, cores = usable_cores(), os.cpu_count()
+    return "{}, {} cores".format(
+        name, cores if usable == cores else "{} of {}".format(usable, cores)
+    )
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use: taskset and containers limit it."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
+
+def threads() -> int:
+    """Return the number of threads that TensorFlow divides an operation between on the CPU.
+
+    Sums are added up in another order with another number of them.
+    """
+    asked = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) else usable_cores()

@@ -9,7 +9,7 @@ import os
 
 from common import json_records
 from common.files import write_whole
-from run_directory.settings import Settings, settings_from_dict
+from run_directory.settings import DEFAULT_SEED, Settings, settings_from_dict
 from sparsenet.errors import UserError
 from sparsenet.recipes import Recipe, check
 
@@ -24,9 +24,10 @@ ABOUT = "about"  # entry of a file of activations: the network and images that i
 
 
 def choose_path(settings: Settings, platform: str, now: datetime.datetime) -> str:
-    """Return the path of a new run: `--name`, else recipe, data, platform and time, in `--log_dir`.
+    """Return the path of a new run in `--log_dir`; `--name` is its last part if it is given.
 
-    Raises UserError if that path is taken or can't be written; writes nothing.
+    Else that is made of recipe, data, platform, seed (where it is not the default) and time.
+    Raises UserError if the path is taken or can't be written; writes nothing. See :func:`claim`.
     """
     name = settings.name
     try:
@@ -35,15 +36,13 @@ def choose_path(settings: Settings, platform: str, now: datetime.datetime) -> st
         raise UserError("--log_dir {!r}; accepted: a path in UTF-8".format(settings.log_dir))
     if name is None:
         recipe = settings.recipe
-        parts = [recipe.name, recipe.dataset, platform, now.strftime("%Y%m%d-%H%M%S")]
+        parts = [recipe.name, recipe.dataset, platform]
+        parts += [] if settings.seed == DEFAULT_SEED else ["seed-{}".format(settings.seed)]
+        parts.append(now.strftime("%Y%m%d-%H%M%S"))
         name = "-".join(part for i, part in enumerate(parts) if part not in parts[:i])
     path = os.path.join(settings.log_dir, name)
-    if settings.name is None:
-        path = _first_free(path)
-    if os.path.exists(path) and not (os.path.isdir(path) and not os.listdir(path)):
-        raise UserError(
-            "run directory {0} exists; accepted: another --name, or --resume {0}".format(path)
-        )
+    if settings.name is not None:
+        require_new(path)
     parent = os.path.abspath(settings.log_dir)
     while not os.path.exists(parent):
         parent = os.path.dirname(parent)
@@ -52,13 +51,33 @@ def choose_path(settings: Settings, platform: str, now: datetime.datetime) -> st
     return path
 
 
-def _first_free(path: str) -> str:
-    """Return `path`, or `path-2`, `path-3`, ...: two runs may start in the same second."""
+def require_new(path: str) -> None:
+    """Raise UserError if there is anything at the path of a new run but an empty directory."""
+    if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
+        raise UserError(
+            "run directory {0} exists; accepted: another --name, or --resume {0}".format(path)
+        )
+
+
+def claim(path: str, may_be_numbered: bool) -> str:
+    """Make the directory of a new run and return its path: `path`, or `path-2`, `path-3`, ...
+
+    may_be_numbered: take the next number if there is one already; else an empty one is taken
+
+    Making a directory is what one process alone can do, of several that start in the same second.
+    """
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     candidate, number = path, 1
-    while os.path.exists(candidate):
+    while True:
+        try:
+            os.mkdir(candidate)
+            return candidate
+        except FileExistsError:
+            if not may_be_numbered:
+                require_new(path)
+                return path
         number += 1
         candidate = "{}-{}".format(path, number)
-    return candidate
 
 
 # run.json ------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from common import json_records
 from sparsenet.recipes import Recipe
 
 MAX_SEED = 2**32 - 1
+DEFAULT_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Settings:
     fake: bool = False
     subset: Optional[int] = None
     steps_per_epoch: Optional[int] = None
-    seed: int = 0
+    seed: int = DEFAULT_SEED
     gpus: Optional[Tuple[int, ...]] = None
     load: Optional[str] = None
     new_head: bool = False

@@ -57,7 +57,7 @@ def train(settings: Settings, platform: Platform) -> None:
         KerasRun(run).run_epochs(None)
         return
     make_folders(run)
-    with locked(run.directory):
+    with locked(run):
         recorded(run, lambda run, table: KerasRun(run).run_epochs(table))
 
 

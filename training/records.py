@@ -12,9 +12,17 @@ from typing import Iterator, Optional
 import numpy as np
 
 from common.processes import output_of
+from platforms.platform import threads
 from run_directory.curves import plot_curves
 from run_directory.packages import write_requirements
-from run_directory.record import CURVES, FORMAT, read_record, write_record
+from run_directory.record import (
+    CURVES,
+    FORMAT,
+    claim,
+    read_record,
+    require_new,
+    write_record,
+)
 from run_directory.settings import settings_to_dict
 from run_directory.table import Table, columns_of, table_path, write_stats
 from sparsenet import recipes
@@ -22,11 +30,18 @@ from sparsenet.costs import parameters
 from sparsenet.errors import RunFailed, UserError
 from training.prepare import Run
 
+CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
 
 def make_folders(run: Run) -> None:
-    """Make the run directory and the platform's folders; UserError if one can't be made."""
+    """Make the run directory and the platform's folders; UserError if one can't be made.
+
+    The directory of a new run gets its last name here, see record.claim.
+    """
     try:
-        for folder in (run.directory, *run.platform.folders):
+        if run.settings.resume is None:
+            run.directory = claim(run.directory, may_be_numbered=run.settings.name is None)
+        for folder in run.platform.folders:
             os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise UserError("run directory {}: {}".format(run.directory, error.strerror or error))
@@ -58,8 +73,12 @@ def open_records(run: Run) -> Table:
 
 
 @contextlib.contextmanager
-def locked(directory: str) -> Iterator[None]:
-    """Lock a run directory while the body runs; UserError if another run has locked it."""
+def locked(run: Run) -> Iterator[None]:
+    """Lock a run's directory while the body runs; UserError if another run has locked it.
+
+    Of two new runs that have found one empty directory, the later one finds it locked, or written.
+    """
+    directory = run.directory
     handle = os.open(directory, os.O_RDONLY)
     try:
         try:
@@ -68,6 +87,8 @@ def locked(directory: str) -> Iterator[None]:
             raise UserError("{} is being written by another run".format(directory))
         except OSError:
             pass  # a file system without locks
+        if run.settings.resume is None:
+            require_new(directory)
         yield
     finally:
         os.close(handle)
@@ -119,6 +140,7 @@ def describe_start(run: Run) -> dict:
         "command": [os.path.basename(sys.argv[0])] + sys.argv[1:],
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "devices": run.platform.devices,
+        "threads": threads(),
         "workers": run.platform.workers.world_size,
         "commit": describe_commit(),
         "versions": {
@@ -131,11 +153,26 @@ def describe_start(run: Run) -> dict:
     }
 
 
-def describe_commit() -> Optional[str]:
-    """Return the commit of this code, with `+` if files were changed; None outside a checkout."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    commit = output_of(["git", "-C", here, "rev-parse", "HEAD"])
+def describe_commit(checkout: str = CHECKOUT) -> Optional[str]:
+    """Return the commit of this code, with `+` if files were changed; None outside a checkout.
+
+    Code that was unpacked somewhere in another repository's work tree has none of its commits.
+    """
+    if _git(checkout, "rev-parse", "--show-prefix") != "":  # the path from the work tree's root
+        return None
+    commit = _git(checkout, "rev-parse", "HEAD")
     if not commit:
         return None
-    changed = output_of(["git", "-C", here, "status", "--porcelain", "--untracked-files=no"])
+    changed = _git(checkout, "status", "--porcelain", "--untracked-files=no")
     return commit + ("+" if changed else "")
+
+
+def _git(checkout: str, *arguments: str) -> Optional[str]:
+    """Return what git prints about the folder `checkout`; None if it fails.
+
+    The environment may name another repository (GIT_DIR, in a hook), and the folder may belong to
+    another user, as it does in a container.
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    command = ["git", "-c", "safe.directory=*", "-C", checkout]
+    return output_of(command + list(arguments), environment)

@@ -44,7 +44,7 @@ def train(settings: Settings, choose_platform: Callable[[Settings], Platform]) -
             train_as_worker(run)
             return
         make_folders(run)
-        with locked(run.directory):
+        with locked(run):
             train_as_chief(run)
 
 

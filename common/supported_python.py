@@ -1,7 +1,7 @@
 """Refuse, in one sentence, a Python that neither TensorFlow stack supports.
 
-Every command imports this first. Any Python from 2.7 on has to be able to read this file, or the
-sentence would never be printed.
+Every command imports this first, and so missing_modules.py, which reports what the others lack. Any
+Python from 2.7 on has to be able to read this file, or the sentence would never be printed.
 """
 
 import sys
@@ -21,3 +21,5 @@ if not is_supported(tuple(sys.version_info[:2])):
         )
     )
     sys.exit(2)
+
+import common.missing_modules  # noqa: E402, F401

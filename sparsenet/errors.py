@@ -54,9 +54,6 @@ def exit_code_of(command: Callable[[], Optional[int]]) -> int:
         return report(error, EXIT_FAILED)
     except KeyboardInterrupt:
         return report("interrupted", EXIT_INTERRUPTED)
-    except ModuleNotFoundError as error:
-        fix = "{} -m pip install -r requirements.txt".format(sys.executable)
-        return report("{}; install what is needed with: {}".format(error, fix), EXIT_MISUSE)
     except BrokenPipeError:
         # The reader of our output (`| head`) has left: there is nobody to report to.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115

@@ -3,11 +3,13 @@
 import datetime
 import os
 import subprocess
+import sys
 from collections import namedtuple
 
 import pytest
-from conftest import assert_refused, launch, run_python
+from conftest import CHECKOUT, assert_refused, launch, run_python
 
+from common import missing_modules
 from platforms import gpu, workers
 from platforms import platform as any_platform
 from platforms.workers import Workers, require_one_network, started_together
@@ -179,3 +181,45 @@ def test_the_commit_is_that_of_this_code(tmp_path, monkeypatch):
     assert describe_commit(str(code.parent)) == head
     (code / "file").write_text("changed")
     assert describe_commit(str(code.parent)) == head + "+"
+
+
+# What is not installed ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "module, words",
+    [
+        ("dacite", ["pip install -r", "/requirements.txt"]),
+        ("sklearn.datasets", ["/requirements.txt"]),
+        ("onnx", ["/requirements/export.txt"]),
+        ("safetensors", ["/requirements/keras.txt"]),
+        ("horovod", ["/requirements/horovod.txt"]),
+        ("torch", ["pip install torch"]),
+        ("fcntl", ["Linux, macOS, or WSL"]),
+        ("_lzma", ["built without it"]),
+        ("training.absent", ["not complete"]),
+    ],
+)
+def test_what_is_missing_is_said_with_where_it_comes_from(module, words):
+    error = ModuleNotFoundError("No module named '{}'".format(module), name=module)
+    for word in [module] + words:
+        assert word in missing_modules.sentence(error)
+
+
+def test_an_ascend_host_is_not_told_to_replace_its_tensorflow(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["main_npu.py"])
+    assert missing_modules.requirements_of("dacite").endswith("/requirements/npu.txt")
+
+
+def test_a_bare_python_is_told_what_to_install():
+    """Without site-packages; modules are imported before a command starts."""
+    for command in ("main_gpu.py", "scripts/predict.py"):
+        result = run_python("-S", CHECKOUT / command, alone=True)
+        assert_refused(result, "pip install -r", "requirements.txt")
+
+
+def test_a_library_that_can_not_be_loaded_is_named():
+    text = "\nADVICE!\n\nOriginal error was: libGL.so.1: cannot open shared object file\n"
+    assert missing_modules.sentence(ImportError(text)).startswith(
+        "Original error was: libGL.so.1: cannot open shared object file; install"
+    )

@@ -10,7 +10,6 @@ import os
 import re
 import shlex
 import sys
-from typing import Optional
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 EXIT_MISUSE = 2  # as sparsenet.errors has it
@@ -88,12 +87,12 @@ def _listed(path: str) -> set:
         return set()
 
 
-def report(kind, error, traceback) -> Optional[int]:
+def report(kind, error, traceback) -> None:
     """Report what ended a command, as sys.excepthook: a missing module in one line, exit code 2."""
-    if not isinstance(error, ImportError):
-        return sys.__excepthook__(kind, error, traceback)
-    sys.stderr.write("error: {}\n".format(sentence(error)))
-    sys.exit(EXIT_MISUSE)
+    if isinstance(error, ImportError):
+        sys.stderr.write("error: {}\n".format(sentence(error)))
+        sys.exit(EXIT_MISUSE)
+    sys.__excepthook__(kind, error, traceback)
 
 
 sys.excepthook = report

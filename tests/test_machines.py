@@ -218,6 +218,13 @@ def test_a_bare_python_is_told_what_to_install():
         assert_refused(result, "pip install -r", "requirements.txt")
 
 
+def test_scripts_run_as_modules_too():
+    """Those that import what lies beside them."""
+    for arguments in (["scripts.compare", "--help"], ["scripts.ledger", "--only", "resnet-110"]):
+        result = run_python("-m", *arguments, alone=True)
+        assert result.code == 0 and result.err == "", result
+
+
 def test_a_library_that_can_not_be_loaded_is_named():
     text = "\nADVICE!\n\nOriginal error was: libGL.so.1: cannot open shared object file\n"
     assert missing_modules.sentence(ImportError(text)).startswith(

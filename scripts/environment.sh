@@ -1,6 +1,10 @@
 # shellcheck shell=bash
 # Find Pythons and make virtual environments; sourced by the scripts beside it.
 
+# What was set for another Python, or for other installations, does not reach these environments.
+unset PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_ROOT
+export PIP_USER=0 # wins over pip's configuration files too
+
 # runs PYTHON VERSIONS: succeed if it runs and is one of these versions. It is tried out, since a
 # pyenv shim on the PATH may stand for a version that is not installed.
 runs() {
@@ -39,6 +43,10 @@ make_environment() {
     fi
     if ! "$python" -c "import venv, ensurepip" >/dev/null 2>&1; then
         echo "error: $python has no venv; on Debian and Ubuntu: apt install python3-venv" >&2
+        exit 2
+    fi
+    if ! [ -w "$(dirname "$folder")" ]; then
+        echo "error: $(dirname "$folder") can't be written to; accepted: a copy that is yours" >&2
         exit 2
     fi
     "$python" -m venv --clear "$folder"

@@ -6,6 +6,8 @@
 # DIR: of CIFAR-10. --once: one piece, and exit code 75 if there is more to do. OUT: root of the run
 # directories [train_log/gpu]. FLAG: of train_keras.py, such as --precision bfloat16. The variable
 # PIECE_SECONDS sets another length [500].
+# shellcheck source=scripts/bash.sh
+. "$(dirname "$(readlink -f "$0")")/bash.sh" # a line end of Windows is hidden here
 set -euo pipefail
 
 checkout=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")

@@ -2,6 +2,8 @@
 # Train the paper's 300 epochs on CIFAR-10 on one GPU. The table of losses, errors and speed,
 # loss+perf_<platform>.txt, is copied to the directory that this was called from.
 # Data: --data_path=DIR, else $DATA_PATH, else data/ in the checkout. --help says more.
+# shellcheck source=scripts/bash.sh
+. "$(dirname "$(readlink -f "$0")")/bash.sh" # a line end of Windows is hidden here
 set -euo pipefail
 
 PLATFORM=${PLATFORM:-gpu}

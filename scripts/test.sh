@@ -3,6 +3,8 @@
 # a Python 3.7 is found, on the TensorFlow 1.15 stack. With CI=true both stacks have to run.
 # --fast, as the first argument: the modern stack alone, without tests that train or build a large
 # graph. Other arguments are passed on to pytest.
+# shellcheck source=scripts/bash.sh
+. "$(dirname "$(readlink -f "$0")")/bash.sh" # a line end of Windows is hidden here
 set -euo pipefail
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # ModelZoo's check of a checkout: train one epoch on one NPU. --help lists the arguments.
+# shellcheck source=scripts/bash.sh
+. "$(dirname "$(readlink -f "$0")")/bash.sh" # a line end of Windows is hidden here
 set -euo pipefail
 
 PLATFORM=${PLATFORM:-npu}

@@ -3,6 +3,8 @@
 # RANK_TABLE_FILE has to name the list of devices (hccl.json); or CM_CHIEF_IP and its like say where
 # the processes meet, and CM_WORKER_SIZE how many there are. Each device gets 64 images per step; the
 # learning rate is the paper's times the number of devices. --help lists the arguments.
+# shellcheck source=scripts/bash.sh
+. "$(dirname "$(readlink -f "$0")")/bash.sh" # a line end of Windows is hidden here
 set -euo pipefail
 
 PLATFORM=${PLATFORM:-npu}

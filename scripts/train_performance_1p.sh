@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Train two epochs on one NPU, for speed: the first one, in which it compiles, is not timed.
 # --help lists the arguments.
+# shellcheck source=scripts/bash.sh
+. "$(dirname "$(readlink -f "$0")")/bash.sh" # a line end of Windows is hidden here
 set -euo pipefail
 
 PLATFORM=${PLATFORM:-npu}

@@ -1,12 +1,13 @@
 """The shell scripts, as a person starts them."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 
 import pytest
-from conftest import CHECKOUT, Result
+from conftest import CHECKOUT, Result, assert_refused
 
 modern_only = pytest.mark.skipif(
     sys.version_info < (3, 10), reason="the scripts themselves choose the Python"
@@ -62,8 +63,58 @@ def test_a_python_without_venv_is_told_the_package(tmp_path):
 
 @modern_only
 def test_no_python_that_will_do_is_one_sentence(tmp_path):
-    for tool in ("bash", "dirname", "cmp"):
+    for tool in ("bash", "dirname", "readlink", "grep", "cmp"):
         (tmp_path / tool).symlink_to(shutil.which(tool))
     result = bash(CHECKOUT / "scripts" / "quickstart.sh", PATH=str(tmp_path))
     assert result.code == 2 and result.err.count("\n") == 1
     assert "3.10 to 3.13" in result.err
+
+
+# However they are started ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shell", [["sh"], ["bash", "--posix"]])
+def test_any_shell_hands_a_script_to_bash(shell):
+    done = subprocess.run(
+        shell + [str(CHECKOUT / "scripts" / "train_1p_ci.sh"), "--help"], capture_output=True
+    )
+    assert done.returncode == 0 and done.stdout.startswith(b"usage: bash train_1p_ci.sh"), done
+    assert done.stderr == b""
+
+
+def scripts_to_start():
+    """The scripts that are not sourced by others, which a comment says of these."""
+    for path in sorted((CHECKOUT / "scripts").glob("*.sh")):
+        if path.read_text().startswith("#!"):
+            yield path.name
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_line_ends_of_windows_are_one_sentence(tmp_path, shell):
+    for path in (CHECKOUT / "scripts").glob("*.sh"):
+        (tmp_path / path.name).write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    names = list(scripts_to_start())
+    assert len(names) >= 8
+    for name in names:
+        done = subprocess.run([shell, str(tmp_path / name)], capture_output=True)
+        assert_refused(Result(done.returncode, "", done.stderr.decode()), "Windows", "sed -i")
+    command = done.stderr.decode().strip().partition("as after ")[2]
+    subprocess.run(["bash", "-c", command], check=True)
+    for path in (CHECKOUT / "scripts").glob("*.sh"):
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+@modern_only
+def test_settings_for_other_installations_do_not_reach_an_environment(tmp_path):
+    """pip refuses PIP_USER in a virtual environment; a PYTHONHOME breaks every Python."""
+    (tmp_path / "nothing.txt").write_text("")
+    program = (
+        "source {}/scripts/environment.sh\n"
+        "python=$(find_modern_python)\nmake_environment $python environment\n"
+        "install environment nothing.txt\nenvironment/bin/python -m pip config list\n"
+    ).format(shlex.quote(str(CHECKOUT)))
+    env = {"PIP_USER": "1", "PIP_TARGET": "elsewhere", "PYTHONHOME": "/nowhere"}
+    result = bash("-euc", program, cwd=tmp_path, **env)
+    assert result.code == 0 and ":env:.user='0'" in result.out, result
+    assert "target" not in result.out
+    assert (tmp_path / "environment" / "nothing.txt.installed").exists()

@@ -10,20 +10,32 @@ Run as a command, this file measures how many images per second it delivers:
 
 import common.supported_python  # noqa: F401, I001  (first: it refuses an unsupported Python)
 import copy
+import glob
 import hashlib
 import io
 import itertools
-import lzma
 import os
-import tarfile
+import posixpath
 import time
-import zlib
 from collections import namedtuple
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 import numpy as np
 
 from common import safe_pickle
+from common.archives import is_archive, read_archive
 from sparsenet.errors import UserError, exit_code_of
 from sparsenet.recipes import CLASSES
 
@@ -166,9 +178,20 @@ class Layout(NamedTuple):
     official: Dict[str, Tuple[int, str]] = {}
     optional: Tuple[str, ...] = ()
 
+    @property
+    def files(self) -> Tuple[str, ...]:
+        """Return the names of all files, in order."""
+        return self.train + self.test
 
-def load(name: str, directory: Optional[str], verify: bool = True) -> Dataset:
-    """Return the data set `name` (a key of CLASSES) from `directory`, which `digits` does not need.
+    def without_optional(self) -> "Layout":
+        """Return the layout without the files that may be absent."""
+        return self._replace(train=tuple(f for f in self.train if f not in self.optional))
+
+
+def load(name: str, directory: Optional[str], verify: bool = True, extra: bool = True) -> Dataset:
+    """Return the data set `name` (a key of LAYOUTS) from `directory`; `digits` need none.
+
+    extra: also use the training images of files that may be absent, as SVHN has them
 
     Prints one line for each set whose size is not the official one. Raises UserError if files are
     missing, truncated, corrupt or, with `verify`, of the official size but not the official MD5.
@@ -181,13 +204,10 @@ def load(name: str, directory: Optional[str], verify: bool = True) -> Dataset:
         raise UserError(
             "--dataset {} needs --dataset_dir DIR, the folder of its files".format(name)
         )
-    layout, read_file = _find(name, directory)
-    sets = []
-    for split, files in (("training", layout.train), ("test", layout.test)):
-        parts = [_read_part(layout, read_file, f, CLASSES[name], verify) for f in files]
-        sets.append(_concatenate([part for part in parts if part is not None]))
-        _say_if_unofficial(name, split, sets[-1])
-    return Dataset(name, sets[0], sets[1], mirror=name != "svhn")
+    train, test = _first_whole(_sources(name, directory, extra), CLASSES[name], verify)
+    for split, images in (("training", train), ("test", test)):
+        _say_if_unofficial(name, split, images)
+    return Dataset(name, train, test, mirror=name != "svhn")
 
 
 OFFICIAL_COUNTS = {
@@ -211,31 +231,81 @@ def _say_if_unofficial(name, split, images):
         )
 
 
-def _find(name: str, directory: str) -> Tuple[Layout, ReadFile]:
-    """Return the first layout of `name` found in `directory`, and a function that reads its files.
+class Source(NamedTuple):
+    """A place that holds files of a layout: a folder, or the folder of that name in an archive.
 
-    An archive may be given in place of a directory. Raises UserError if no layout is found.
+    path: for messages; files: that it holds; read: returns the content of one
+    problem: of an archive that can't be read
+    """
+
+    path: str
+    layout: Layout
+    files: Set[str]
+    read: ReadFile
+    problem: Optional[UserError] = None
+
+
+def _sources(name: str, directory: str, extra: bool) -> Iterator[Source]:
+    """Yield the places in `directory` that hold files of a data set; it may be an archive itself.
+
+    Raises UserError, at the end, if there is none.
     """
     if not os.path.exists(directory):
-        raise UserError("--dataset_dir {} does not exist; accepted: a folder".format(directory))
-    for layout in LAYOUTS[name]:
-        archive = os.path.join(directory, layout.archive) if layout.archive else None
-        if os.path.isfile(directory) and os.path.basename(directory) == layout.archive:
-            return layout, _archive_reader(directory, layout)
-        for folder in (directory, os.path.join(directory, layout.folder)):
-            if os.path.isfile(os.path.join(folder, layout.train[0])):
-                return layout, _folder_reader(folder)
-        if archive and os.path.isfile(archive):
-            return layout, _archive_reader(archive, layout)
-    accepted = []
-    for layout in LAYOUTS[name]:
-        accepted.append("{} there or in {}/".format(layout.train[0], layout.folder))
-        accepted.extend([layout.archive] if layout.archive else [])
-    raise UserError(
-        "--dataset_dir {} holds no {} files; accepted: {}".format(
-            directory, name, ", ".join(accepted)
+        raise UserError(
+            "--dataset_dir {} does not exist; accepted: a folder or an archive".format(directory)
         )
-    )
+    layouts = [layout if extra else layout.without_optional() for layout in LAYOUTS[name]]
+    sources = _archived if os.path.isfile(directory) else _below
+    found = False
+    for source in sources(directory, layouts):
+        found = True
+        yield source
+    if not found:
+        accepted = []
+        for layout in layouts:
+            accepted.append("{} there or in {}/".format(layout.train[0], layout.folder))
+            accepted.extend([layout.archive] if layout.archive else [])
+        raise UserError(
+            "--dataset_dir {} holds no {} files; accepted: {}".format(
+                directory, name, ", ".join(accepted)
+            )
+        )
+
+
+def _below(directory: str, layouts: Sequence[Layout]) -> Iterator[Source]:
+    """Yield folders, then archives, in a directory or in the `datasets` of Keras's cache there."""
+    places = [directory, os.path.join(directory, "datasets")]
+    for layout in layouts:
+        for place in places:
+            # Keras 3 unpacks cifar-10-batches-py into cifar-10-batches-py-target.
+            within = os.path.join(glob.escape(place), layout.folder + "*", layout.folder)
+            for folder in [place, os.path.join(place, layout.folder), *sorted(glob.glob(within))]:
+                files = {f for f in layout.files if os.path.isfile(os.path.join(folder, f))}
+                if files:
+                    yield Source(folder, layout, files, _folder_reader(folder))
+    for layout in layouts:
+        for place in places:
+            for path in _archives_of(layout, place):
+                yield from _archived(path, [layout])
+
+
+def _archives_of(layout: Layout, folder: str) -> List[str]:
+    """Return the paths of a layout's archives in a folder: that of the official name, then others.
+
+    Keras names it after the folder that it unpacks to, with `_archive` or `.tar.gz` at the end.
+    """
+    if layout.archive is None:
+        return []
+    official = os.path.join(folder, layout.archive)
+    starts = layout.archive.partition(".")[0], layout.folder
+    others = [
+        path
+        for start in starts
+        for path in sorted(glob.glob(os.path.join(glob.escape(folder), start + "*")))
+        if path != official and os.path.isfile(path) and is_archive(path)
+    ]
+    first = [official] if os.path.isfile(official) else []
+    return first + list(dict.fromkeys(others))
 
 
 def _folder_reader(folder: str) -> ReadFile:
@@ -246,49 +316,80 @@ def _folder_reader(folder: str) -> ReadFile:
     return read
 
 
-def _archive_reader(path: str, layout: Layout) -> ReadFile:
-    """Return a function that reads an archive's files in memory; nothing is unpacked."""
-    wanted = set(layout.train + layout.test)
-    contents = {}
+def _archived(path: str, layouts: Sequence[Layout]) -> Iterator[Source]:
+    """Yield what an archive holds: files in a layout's folder, or in the archive's root.
+
+    Files of the same name elsewhere, such as in a backup of that folder, are others.
+    """
+    wanted = {
+        posixpath.join(folder, file): (layout, file)
+        for layout in layouts
+        for folder in ("", layout.folder)
+        for file in layout.files
+    }
     try:
-        with tarfile.open(path, "r:*") as archive:
-            for member in archive:
-                file = os.path.basename(member.name)
-                if member.isfile() and file in wanted:
-                    content = archive.extractfile(member)
-                    if content is not None:  # None for what is no file
-                        contents[file] = content.read()
-            # Read to the end: only there does a compressed stream show whether it is damaged.
-            stream: Any = archive.fileobj
-            while stream.read(1 << 20):
-                pass
-    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError) as error:
-        raise UserError("{} can't be unpacked: {}".format(path, error or type(error).__name__))
-
-    def read(file):
-        if file not in contents:
-            raise FileNotFoundError(file)
-        return contents[file]
-
-    return read
+        contents = read_archive(path, wanted.__contains__)
+    except UserError as error:
+        yield Source(path, layouts[0], set(), _folder_reader(path), error)
+        return
+    for layout in layouts:
+        # In its folder rather than in the root, if it is in both.
+        names = sorted((name for name in contents if wanted[name][0] is layout), key=len)
+        own = {wanted[name][1]: contents[name] for name in names}
+        if own:
+            yield Source(path, layout, set(own), own.__getitem__)
 
 
-def _read_part(layout, read_file, file, classes, verify) -> Optional[ImageSet]:
+def _first_whole(
+    sources: Iterable[Source], classes: int, verify: bool
+) -> Tuple[ImageSet, ImageSet]:
+    """Return the training and the test set of the first source that is whole.
+
+    What is wrong with those before it is printed, or raised if there is no other.
+    """
+    problem = None
+    for source in sources:
+        try:
+            sets = _read_source(source, classes, verify)
+        except UserError as error:
+            problem = problem or error
+            continue
+        if problem is not None:
+            print("note: {}; {} is read instead".format(problem, source.path), flush=True)
+        return sets
+    raise problem or AssertionError("there is no source")
+
+
+def _read_source(source: Source, classes: int, verify: bool) -> Tuple[ImageSet, ImageSet]:
+    """Return the training and the test set; UserError for what is missing or damaged."""
+    if source.problem is not None:
+        raise source.problem
+    layout = source.layout
+    missing = [f for f in layout.files if f not in source.files and f not in layout.optional]
+    if missing:
+        raise UserError(
+            "the data set in {} is not complete: {} is missing".format(source.path, missing[0])
+        )
+    train, test = (
+        _concatenate([_read_part(source, f, classes, verify) for f in files if f in source.files])
+        for files in (layout.train, layout.test)
+    )
+    return train, test
+
+
+def _read_part(source: Source, file: str, classes: int, verify: bool) -> ImageSet:
+    path = os.path.join(source.path, file)
     try:
-        content = read_file(file)
-    except FileNotFoundError:
-        if file in layout.optional:
-            return None
-        raise UserError("the data set is not complete: {} is missing".format(file))
+        content = source.read(file)
     except OSError as error:
-        raise UserError("{} can't be read: {}".format(file, error.strerror or error))
-    size, md5 = layout.official.get(file, (None, None))
+        raise UserError("{} can't be read: {}".format(path, error.strerror or error))
+    size, md5 = source.layout.official.get(file, (None, None))
     if verify and len(content) == size and hashlib.md5(content).hexdigest() != md5:
         raise UserError(
             "{} has the official size but not the official MD5 {}: it is damaged, or needs "
-            "--no_verify".format(file, md5)
+            "--no_verify".format(path, md5)
         )
-    return layout.read(content, file, classes)
+    return source.layout.read(content, path, classes)
 
 
 def _concatenate(parts: List[ImageSet]) -> ImageSet:

@@ -12,11 +12,16 @@ from sparsenet.recipes import Recipe
 
 
 def load(
-    recipe: Recipe, directory: Optional[str], verify: bool = True, fake_seed: Optional[int] = None
+    recipe: Recipe,
+    directory: Optional[str],
+    verify: bool = True,
+    fake_seed: Optional[int] = None,
+    extra: bool = True,
 ) -> Dataset:
     """Return the data set of a recipe from `directory`.
 
     fake_seed: use random images of this seed instead, for smoke tests
+    extra:     use SVHN's extra training images too
 
     Raises UserError if files are missing or damaged.
     """
@@ -29,7 +34,7 @@ def load(
         return imagenet_data.load(directory) if fake_seed is None else imagenet_data.fake(fake_seed)
     if fake_seed is not None:
         return cifar_data.fake(name, fake_seed)
-    return cifar_data.load(name, directory, verify)
+    return cifar_data.load(name, directory, verify, extra)
 
 
 def with_classes(recipe: Recipe, count: int) -> Recipe:

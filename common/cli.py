@@ -10,7 +10,7 @@ from sparsenet.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that reports a mistake in one line and takes `-` for `_` in flags."""
+    """An argument parser: a mistake is one line, `-` may stand for `_` in flags, `~` is a home."""
 
     def __init__(self, **options):
         options.update(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -18,7 +18,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else args
-        args = [part for arg in args for part in self._separated(_underscored(arg))]
+        parts = [part for arg in args for part in self._separated(_underscored(arg))]
+        args = [_with_home(part) for part in parts]
         return super().parse_known_args(args, namespace)
 
     def _separated(self, argument: str) -> List[str]:
@@ -91,6 +92,17 @@ def _underscored(argument: str) -> str:
         return argument
     flag, equals, value = argument.partition("=")
     return "--" + flag[2:].replace("-", "_") + equals + value
+
+
+def _with_home(argument: str) -> str:
+    """Return an argument with a home folder in place of `~`, also in `--flag=~/x`.
+
+    The shell leaves that one as it is.
+    """
+    if argument.startswith("~"):
+        return os.path.expanduser(argument)
+    name, equals, value = argument.partition("=")
+    return name + equals + os.path.expanduser(value)
 
 
 def int_at_least(minimum: int, maximum: Optional[int] = None) -> Callable[[str], int]:

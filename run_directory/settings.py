@@ -1,6 +1,7 @@
 """What is asked of a run, as one record, to JSON and back."""
 
 import dataclasses
+import os
 from typing import Optional, Tuple
 
 from common import json_records
@@ -8,6 +9,7 @@ from sparsenet.recipes import Recipe
 
 MAX_SEED = 2**32 - 1
 DEFAULT_SEED = 0
+PATHS = ("dataset_dir", "load", "log_dir", "resume")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +20,7 @@ class Settings:
     dataset_dir:      folder of the data; None for embedded and for random images
     verify:           refuse files of the official size whose MD5 is not the official one
     fake:             random images in place of the data set
+    extra:            use SVHN's extra training images, if they are there
     subset:           use N images of each set; None for all
     steps_per_epoch:  fewer steps than the training set has batches; None for all
     seed:             of initial weights, order of images, crops and dropout masks
@@ -35,6 +38,7 @@ class Settings:
     dataset_dir: Optional[str] = None
     verify: bool = True
     fake: bool = False
+    extra: bool = True
     subset: Optional[int] = None
     steps_per_epoch: Optional[int] = None
     seed: int = DEFAULT_SEED
@@ -50,9 +54,15 @@ class Settings:
 
 
 def settings_to_dict(settings: Settings) -> dict:
-    """Return settings as plain data, without the recipe, which run.json holds elsewhere."""
+    """Return settings as plain data, without the recipe, which run.json holds elsewhere.
+
+    Paths are absolute: a run may be resumed or evaluated from another directory.
+    """
     data = dataclasses.asdict(settings)
     del data["recipe"]
+    for field in PATHS:
+        if data[field] is not None:
+            data[field] = os.path.abspath(data[field])
     return data
 
 

@@ -154,7 +154,10 @@ value_of() {
         esac
         previous=$argument
     done
-    echo "$found"
+    case $found in
+        \~ | \~/*) echo "$HOME${found:1}" ;;
+        *) echo "$found" ;;
+    esac
 }
 
 # choose_run: set `run_directory`, and `arguments` to all arguments of the launcher.

@@ -18,7 +18,10 @@ from scipy.io import savemat
 
 import cifar_data
 from cifar_data import Augmentation, ImageSet
+from run_directory.settings import settings_from_dict, settings_to_dict
 from sparsenet.errors import UserError
+from training.command_line import parse
+from training.prepare import load_data
 
 BLACK = Augmentation(4, (0, 0, 0), mirror=True)
 
@@ -460,3 +463,104 @@ def test_speed_test_refuses_what_it_can_not_read(tmp_path):
     write_binary_layout(tmp_path)
     result = run_python(program, "--dataset_dir", tmp_path, "--batch_size", "101")
     assert result.code == 2 and "101" in result.err
+
+
+# Archives and places -----------------------------------------------------------------------------
+
+
+def same_images(a, b):
+    return a.describe() == b.describe()
+
+
+def make_tar(path, *folders):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(str(path), "w:gz") as archive:
+        for folder, name in folders:
+            archive.add(str(folder), arcname=name)
+    return path
+
+
+@pytest.fixture
+def official(tmp_path):
+    """A small CIFAR-10 in the folder of the python layout, and what is read from it."""
+    folder = tmp_path / "official" / "cifar-10-batches-py"
+    write_python_layout(folder)
+    return folder, cifar_data.load("c10", str(folder))
+
+
+@pytest.mark.parametrize("name", ["cifar-10-batches-py.tar.gz", "c10.tgz", "download"])
+def test_an_archive_is_opened_whatever_it_is_called(tmp_path, official, name):
+    path = make_tar(tmp_path / name, (official[0], official[0].name))
+    assert same_images(cifar_data.load("c10", str(path)), official[1])
+    zipped = shutil.make_archive(str(tmp_path / "zipped"), "zip", str(official[0].parent))
+    assert same_images(cifar_data.load("c10", zipped), official[1])
+    refused(path, "holds no c100 files", name="c100")
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "datasets/cifar-10-batches-py-target/cifar-10-batches-py",  # Keras 3
+        "datasets/cifar-10-batches-py",  # Keras 2
+        "data/cifar-10-batches-py",
+    ],
+)
+@pytest.mark.parametrize("below", [True, False])
+def test_the_cache_of_keras_is_found(tmp_path, official, folder, below):
+    shutil.copytree(str(official[0]), str(tmp_path / "cache" / folder))
+    place = tmp_path / "cache" / folder.split("/")[0]
+    if below and place.name == "datasets":
+        place = place.parent
+    assert same_images(cifar_data.load("c10", str(place)), official[1])
+
+
+@pytest.mark.parametrize(
+    "archive",
+    ["cifar-10-python.tar.gz", "cifar-10-batches-py-target_archive", "cifar-10-python.tgz"],
+)
+@pytest.mark.parametrize("damage", ["absent", "cut"])
+def test_a_half_unpacked_folder_is_passed_over(tmp_path, official, archive, damage, capsys):
+    whole = make_tar(tmp_path / "data" / archive, (official[0], official[0].name))
+    half = tmp_path / "data" / official[0].name
+    shutil.copytree(str(official[0]), str(half))
+    if damage == "absent":
+        (half / "data_batch_1").unlink()
+    else:
+        content = (half / "test_batch").read_bytes()
+        (half / "test_batch").write_bytes(content[: len(content) // 2])
+    file = "data_batch_1" if damage == "absent" else "test_batch"
+    capsys.readouterr()
+    assert same_images(cifar_data.load("c10", str(tmp_path / "data")), official[1])
+    said = capsys.readouterr().out.splitlines()[0]
+    assert file in said and said.endswith("; {} is read instead".format(whole)), said
+    whole.unlink()
+    refused(tmp_path / "data", str(half), file)
+    whole.write_bytes(b"no archive")
+    refused(tmp_path / "data", str(half), file)
+
+
+def test_a_member_is_known_by_its_path(tmp_path, official):
+    """A backup of other images comes after the official folder, and before it."""
+    other = tmp_path / "other"
+    write_python_layout(other, count=8)
+    place = (official[0], official[0].name)
+    backups = [(other, "backup"), (other, "old/cifar-10-batches-py")]
+    for number, folders in enumerate([[place] + backups, backups + [place]]):
+        path = make_tar(tmp_path / "{}.tar.gz".format(number), *folders)
+        assert same_images(cifar_data.load("c10", str(path)), official[1])
+    refused(make_tar(tmp_path / "backup.tar.gz", *backups), "holds no c10 files")
+    flat = make_tar(tmp_path / "flat.tar.gz", (official[0], "."))
+    assert same_images(cifar_data.load("c10", str(flat)), official[1])
+
+
+def test_svhn_without_its_extra_images(tmp_path):
+    _, labels = write_svhn(tmp_path, "train_32x32.mat", 30)
+    write_svhn(tmp_path, "test_32x32.mat", 10)
+    (tmp_path / "extra_32x32.mat").write_bytes(b"is not read")
+    data = cifar_data.load("svhn", str(tmp_path), extra=False)
+    assert np.array_equal(data.train.labels, labels) and len(data.test.labels) == 10
+    settings = parse(["--dataset", "svhn", "--dataset_dir", str(tmp_path), "--no_extra"])
+    assert not settings_from_dict(settings_to_dict(settings), settings.recipe).extra
+    assert same_images(load_data(settings), data)
+    with pytest.raises(UserError, match="--no_extra; accepted: with --dataset svhn"):
+        parse(["--dataset", "c10", "--fake", "--no_extra"])

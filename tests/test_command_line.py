@@ -1,10 +1,12 @@
 import io
+import os
 import sys
 
 import numpy as np
 import pytest
 from conftest import CHECKOUT, assert_refused, launch
 
+from run_directory.settings import settings_to_dict
 from sparsenet.errors import UserError, exit_code_of
 from sparsenet.published import RECIPES
 from training.command_line import parse
@@ -54,6 +56,24 @@ def test_a_short_flag_and_its_value_may_be_one_word():
     for command in ("-g0,1 -d40 -gr12 --fake", "-g=0,1 -d=40 -gr=12 --fake"):
         got = settings(command)
         assert (got.gpus, got.recipe.config) == ((0, 1), settings("-d 40 -gr 12").recipe.config)
+
+
+def test_a_tilde_is_a_home_folder_in_every_flag(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    got = settings("--dataset_dir=~/data --load ~/a/model-3 --log-dir=~ --name=a~b")
+    assert (got.dataset_dir, got.load) == ("/home/someone/data", "/home/someone/a/model-3")
+    assert (got.log_dir, got.name) == ("/home/someone", "a~b")
+
+
+def test_paths_are_recorded_as_absolute(tmp_path, monkeypatch):
+    """And so mean the same from another directory, as they are given they are named in messages."""
+    monkeypatch.chdir(str(tmp_path))
+    got = settings("--dataset_dir data --log_dir runs")
+    assert (got.dataset_dir, got.log_dir) == ("data", "runs")
+    recorded = settings_to_dict(got)
+    assert recorded["dataset_dir"] == os.path.join(os.getcwd(), "data")
+    assert recorded["log_dir"] == os.path.join(os.getcwd(), "runs")
+    assert recorded["load"] is None
 
 
 def test_flags_override_the_recipe():

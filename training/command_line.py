@@ -86,6 +86,9 @@ def add_training_data_flags(group) -> None:
         help="standard: random crops, mirrored where that is no other class; crop: not mirrored; "
         "none [standard]",
     )  # fmt: skip
+    group.add_argument(
+        "--no_extra", action="store_true", help="SVHN: the 73,257 images of train alone"
+    )
     group.add_argument("--fake", action="store_true", help="random images, for smoke tests")
     group.add_argument(
         "--subset", type=int_at_least(1), metavar="N",
@@ -159,11 +162,14 @@ def settings_from(args) -> Optional[Settings]:
     if args.new_head and args.load is None:
         raise UserError("--new_head; accepted: with --load CHECKPOINT only")
     recipe = recipe_from(args)
+    if args.no_extra and recipe.dataset != "svhn":
+        raise UserError("--no_extra; accepted: with --dataset svhn only")
     settings = Settings(
         recipe,
         dataset_dir=None if args.fake or recipe.dataset == "digits" else args.dataset_dir,
         verify=not args.no_verify,
         fake=args.fake,
+        extra=not args.no_extra,
         subset=args.subset,
         steps_per_epoch=args.steps_per_epoch,
         gpus=args.gpu,

@@ -113,7 +113,9 @@ def _directory(settings: Settings, platform: Platform) -> str:
 def load_data(settings: Settings) -> Dataset:
     """Return the recipe's data set, or random images in its place, cut down to the subset."""
     fake_seed = settings.seed if settings.fake else None
-    data = datasets.load(settings.recipe, settings.dataset_dir, settings.verify, fake_seed)
+    data = datasets.load(
+        settings.recipe, settings.dataset_dir, settings.verify, fake_seed, settings.extra
+    )
     return data if settings.subset is None else data.first(settings.subset)
 
 

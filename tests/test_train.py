@@ -333,7 +333,7 @@ def test_new_head_takes_all_but_the_classifier(finished_run, tmp_path):
     assert json.loads((tmp_path / "tuned" / "run.json").read_text())["settings"]["new_head"]
     # Another network is refused all the same, and the flag alone says nothing.
     deeper = launch(*flags, "--depth", "10", "--load", finished_run, "--new_head", cwd=tmp_path)
-    assert_refused(deeper, "block1/layer1/conv1/W is absent, wanted")
+    assert_refused(deeper, "block1/layer1/bn1/gamma is absent, wanted")
     assert_refused(launch(*flags, "--new_head", cwd=tmp_path), "--new_head", "--load")
 
 

@@ -1,39 +1,28 @@
 """Compare loss and top-1 error by epoch: are two runs as close as two of one platform would be?"""
 
-import dataclasses
 import math
 import statistics
-from typing import List, NamedTuple, Optional, Sequence, Tuple
-
-import numpy as np
-from scipy import stats
+from typing import List, Optional, Sequence, Tuple
 
 from comparison.curve_reading import CURVES, read_curves
 from comparison.findings import DIFFERENT, REPORTED, SAME, Part, Thresholds, absent, plural, ratio
 from comparison.records import same_value
 from comparison.sources import Source
+from comparison.spread import (
+    ENOUGH_EPOCHS,
+    FEWEST_REFERENCES,
+    Check,
+    checks_of,
+    figures_of,
+    first_steps_checks,
+    growth_figure,
+)
+from comparison.weight_norms import log_growths
 from run_directory.table import Row
 from sparsenet.errors import UserError
 
-LAST = 5  # epochs
-ENOUGH_EPOCHS = 4  # fewer give no spread from epoch to epoch
 DEFAULT_TEST_IMAGES = 10000
-ROUNDING = 1e-4  # relative: tables are printed with few digits
-
-
-@dataclasses.dataclass
-class Check:
-    """A number that decides: `value` may be at most `tolerance`; both in the unit of `what`."""
-
-    what: str
-    value: float
-    tolerance: float
-    derivation: str
-
-    @property
-    def holds(self) -> bool:
-        """Return whether the value is small enough; NaN is not."""
-        return self.value <= self.tolerance
+FLOAT32 = ("float32", "must_keep_origin_dtype", "force_fp32")  # precisions in run.json
 
 
 def compare_curve_files(
@@ -52,7 +41,15 @@ def compare_curve_files(
     common = [[row for row in rows if row["epoch"] in epochs] for rows in runs]
     images, stated = _test_images(a, b, test_images)
     schedule = schedule_differences(*common)
-    checks = curve_checks(common, spread_of, thresholds.sigmas, images)
+    require_one_recipe(references, spread_of, common)
+    train_images = _images_of(a, b, "train") or images
+    figures = figures_of(common, spread_of, {"train": train_images, "test": images})
+    growths = log_growths([a, b, *references]) if references else None
+    figures += [growth_figure(*growths)] if growths else []
+    checks = checks_of(figures, thresholds.sigmas)
+    if start_of(a) is not None and start_of(a) == start_of(b):
+        checks += first_steps_checks(common)
+    checks.sort(key=lambda check: -check.excess)
     failed = [check for check in checks if not check.holds]
     held = [check for check in checks if check.holds]
     enough = len(epochs) >= ENOUGH_EPOCHS or bool(spread_of)
@@ -61,7 +58,7 @@ def compare_curve_files(
         "curves",
         verdict_of(schedule, failed, enough),
         _headline(common, schedule, checks, failed, enough),
-        judged_by(thresholds.sigmas, len(spread_of), stated),
+        judged_by(len(checks), len(spread_of), stated),
         schedule + [check_text(each) for each in failed + held] + speeds,
         data={
             "files": [a.curves, b.curves],
@@ -74,14 +71,30 @@ def compare_curve_files(
     )
 
 
+def start_of(source: Source) -> Optional[list]:
+    """Return what the first weights and batches of a run follow from.
+
+    None if not all of it is recorded, or if the run rounds more than float32 does.
+    """
+    record = source.record or {}
+    start = [record.get(name) for name in ("seed", "data", "preprocessing", "steps_per_epoch")]
+    if None in start or record.get("precision") not in FLOAT32:
+        return None
+    devices, settings = record.get("devices"), record.get("settings")
+    return start + [
+        len(devices) if isinstance(devices, list) else 1,
+        record.get("workers", 1),
+        settings.get("load") if isinstance(settings, dict) else None,
+    ]
+
+
 def read_references(references: Sequence[Source]) -> List[List[Row]]:
-    """Return the tables of --reference: none, or two or more; UserError for one."""
+    """Return the tables of --reference: none, or enough of them; UserError if they are too few."""
     found = [read_curves(source.curves) for source in references if source.curves]
-    if references and len(found) < 2:
+    if references and len(found) < FEWEST_REFERENCES:
         raise UserError(
-            "--reference {}; accepted: at least two runs of one platform, for their spread".format(
-                " ".join(source.path for source in references)
-            )
+            "--reference {}; accepted: at least {} runs of one recipe with other seeds, for their "
+            "spread".format(" ".join(source.path for source in references), FEWEST_REFERENCES)
         )
     return found
 
@@ -95,29 +108,77 @@ def verdict_of(schedule: List[str], failed: List[Check], enough: bool) -> str:
     return DIFFERENT if enough else REPORTED
 
 
-def judged_by(sigmas: float, references: int, images: str) -> str:
-    """Return the rule in words."""
-    spread = "spread from epoch to epoch"
-    if references:
-        spread = "spread of {}".format(plural(references, "reference run"))
-    return "{:g} standard deviations of the difference of two runs; {}; {}".format(
-        sigmas, spread, images
+def require_one_recipe(
+    references: Sequence[Source], tables: Sequence[List[Row]], common: Sequence[List[Row]]
+) -> None:
+    """Raise UserError for a reference that lacks an epoch of both runs or has another schedule.
+
+    So does one that diverged, or is there twice, which would make the spread smaller than it is.
+    """
+    with_curves = [source.path for source in references if source.curves]
+    known = [curves_of(rows) for rows in tables]
+    for index, (path, rows) in enumerate(zip(with_curves, tables)):
+        found = {row["epoch"]: row for row in rows}
+        absent_epochs = [row["epoch"] for row in common[0] if row["epoch"] not in found]
+        if absent_epochs:
+            problem = "it lacks epoch {:.0f}".format(absent_epochs[0])
+        elif not_finite(rows):
+            problem = "its {} is not finite".format(not_finite(rows))
+        elif curves_of(rows) in known[:index]:
+            problem = "it is {} again".format(with_curves[known.index(curves_of(rows))])
+        else:
+            same_epochs = [found[row["epoch"]] for row in common[0]]
+            differences = [schedule_differences(each, same_epochs) for each in common]
+            if not all(differences):
+                continue
+            problem = differences[0][0]
+        raise UserError(
+            "--reference {}: {}; accepted: runs of the recipe that is compared, each once, with "
+            "all its epochs".format(path, problem)
+        )
+
+
+def curves_of(rows: Sequence[Row]) -> List[List[Optional[float]]]:
+    """Return the curves alone: another run of one seed takes another time, and shows no spread."""
+    return [[row.get(name) for name in CURVES] for row in rows]
+
+
+def not_finite(rows: Sequence[Row]) -> Optional[str]:
+    """Return the first curve that is NaN or infinite at an epoch; None if there is none."""
+    return next(
+        (name for name in CURVES for row in rows if not math.isfinite(row.get(name, 0.0))), None
     )
+
+
+def judged_by(figures: int, references: int, images: str) -> str:
+    """Return the rule in words."""
+    spread = "by spread and number of images, since two runs alone do not show how seeds differ"
+    if references:
+        spread = "by the spread of {}".format(plural(references, "reference run"))
+    return "{}, {}; {}".format(plural(figures, "tolerance"), spread, images)
 
 
 def _test_images(a: Source, b: Source, given: Optional[int]) -> Tuple[int, str]:
     """Return the size of the test set, and the same in words with where it is known from."""
     if given is not None:
         return given, "{:,} test images (given)".format(given)
-    for source in (a, b):
-        data = (source.record or {}).get("data")
-        test = data.get("test") if isinstance(data, dict) else None
-        images = test.get("images") if isinstance(test, dict) else None
-        if isinstance(images, int) and images > 0:
-            return images, "{:,} test images (run.json)".format(images)
+    recorded = _images_of(a, b, "test")
+    if recorded is not None:
+        return recorded, "{:,} test images (run.json)".format(recorded)
     return DEFAULT_TEST_IMAGES, "{:,} test images (assumed; --test_images)".format(
         DEFAULT_TEST_IMAGES
     )
+
+
+def _images_of(a: Source, b: Source, name: str) -> Optional[int]:
+    """Return the number of images of a set, `train` or `test`; None if it is not recorded."""
+    for source in (a, b):
+        data = (source.record or {}).get("data")
+        described = data.get(name) if isinstance(data, dict) else None
+        images = described.get("images") if isinstance(described, dict) else None
+        if isinstance(images, int) and images > 0:
+            return images
+    return None
 
 
 def schedule_differences(a: List[Row], b: List[Row]) -> List[str]:
@@ -135,145 +196,10 @@ def schedule_differences(a: List[Row], b: List[Row]) -> List[str]:
     return found
 
 
-class Pair(NamedTuple):
-    """A curve of both runs; series: its values at `epochs`, [2, epochs]."""
-
-    name: str
-    epochs: List[float]
-    series: np.ndarray
-
-    def last(self, count: int) -> "Pair":
-        """Return the last `count` epochs of it."""
-        return Pair(self.name, self.epochs[-count:], self.series[:, -count:])
-
-
-def curve_checks(common, references: List[List[Row]], sigmas: float, images: int) -> List[Check]:
-    """Return the check of each curve over all epochs, and those of the test error over the last."""
-    checks = []
-    for name in CURVES:
-        both = [(x, y) for x, y in zip(*common) if name in x and name in y]
-        if not both:
-            continue
-        pair = Pair(name, [x["epoch"] for x, _ in both],
-                    np.array([(x[name], y[name]) for x, y in both], float).T)  # fmt: skip
-        if name == "test_error":
-            late = _late([x for x, _ in both])
-            # Too few epochs for a spread: only the number of test images gives a tolerance.
-            late_noise = noise_of(pair.last(late), references, images) or Noise(
-                0.0, 1000, "binomial alone", binomial(pair.series, images)
-            )
-            checks += _late_checks(pair.series, late, late_noise, sigmas)
-        noise = noise_of(pair, references, images)
-        if noise is not None:
-            apart = float(np.median(np.abs(pair.series[0] - pair.series[1])))
-            what = name + ", median distance over the epochs"
-            checks.append(Check(what, apart, noise.tolerance(sigmas), noise.words))
-    return checks
-
-
-def _late_checks(series, late: int, noise: "Noise", sigmas: float) -> List[Check]:
-    """Return the checks of the test error: last epoch, last five, all with the last rate."""
-    checks = []
-    for epochs in sorted({1, min(LAST, late), late}):
-        apart = abs(float(np.subtract(*(np.median(values[-epochs:]) for values in series))))
-        what = "final test_error"
-        if epochs > 1:
-            what = "median test_error of the last {} epochs".format(epochs)
-        checks.append(Check(what, apart, noise.tolerance(sigmas, epochs), noise.words))
-    return checks
-
-
-@dataclasses.dataclass
-class Noise:
-    """How much the curves of two runs that do the same differ at an epoch.
-
-    spread:   standard deviation of the difference, estimated with `degrees` degrees of freedom
-    sampling: standard deviation that does not shrink when epochs are averaged
-    """
-
-    spread: float
-    degrees: int
-    words: str
-    sampling: float = 0.0
-
-    def tolerance(self, sigmas: float, epochs: int = 1) -> float:
-        """Return how much the medians over some epochs may differ.
-
-        The tail of Student's t distribution beyond it is that of the normal one beyond `sigmas`.
-        """
-        # The variance of the median of n values is pi / 2 times that of their mean.
-        share = 1.0 if epochs < 3 else math.pi / 2 / epochs
-        deviation = math.hypot(self.spread * math.sqrt(share), self.sampling)
-        return float(stats.t.isf(stats.norm.sf(sigmas), self.degrees)) * deviation
-
-
-def noise_of(pair: Pair, references: List[List[Row]], images: int) -> Optional[Noise]:
-    """Return how much the pair would differ if both did the same; None if there is no estimate."""
-    if references:
-        return _noise_of_references(pair.name, references, images, pair.epochs)
-    return _noise(pair.series, pair.name, images)
-
-
-def _noise(series, name: str, images: int) -> Optional[Noise]:
-    """Estimate the noise from the two runs: how their difference varies from epoch to epoch.
-
-    What both curves do, such as falling with the learning rate, cancels in the difference.
-    """
-    difference = series[0] - series[1]
-    if len(difference) < ENOUGH_EPOCHS:
-        return None
-    spread = 1.4826 * float(np.median(np.abs(difference - np.median(difference))))
-    spread = max(spread, ROUNDING * float(np.median(np.abs(series[0]))))
-    sampling = binomial(series, images) if name == "test_error" else 0.0
-    words = "epoch to epoch {:.2g}".format(spread)
-    words += ", binomial {:.2g}".format(sampling) if sampling else ""
-    words += "; few epochs show gross differences only" if len(difference) < 10 else ""
-    return Noise(spread, len(difference) - 1, words, sampling)
-
-
-def binomial(series, images: int) -> float:
-    """Return the standard deviation of the difference of two errors on this many images."""
-    share = float(np.mean([values[-1] for values in series]))
-    return math.sqrt(2 * max(share * (1 - share), 1 / images) / images)
-
-
-def _noise_of_references(name: str, references: List[List[Row]], images: int, epochs) -> Noise:
-    """Estimate the noise from several runs of one platform: their pooled spread at these epochs.
-
-    Runs differ by more than their epochs do, so that averaging epochs does not reduce it.
-    """
-    values = []
-    for rows in references:
-        by_epoch = {row["epoch"]: row for row in rows if name in row}
-        absent = [epoch for epoch in epochs if epoch not in by_epoch]
-        if absent:
-            raise UserError(
-                "--reference: a run has no {} of epoch {:.0f}; accepted: runs with all epochs that "
-                "are compared".format(name, absent[0])
-            )
-        values.append([by_epoch[epoch][name] for epoch in epochs])
-    variance = np.var(np.array(values), axis=0, ddof=1)
-    least = 1 / images if name.endswith("error") else 0.0  # one image, at least
-    spread = math.sqrt(2) * max(math.sqrt(variance.mean()), least)
-    words = "{} reference runs, spread {:.2g}".format(len(references), spread)
-    # Epochs of one run are not independent: a fifth of them counts.
-    degrees = (len(references) - 1) * max(1, len(epochs) // LAST)
-    return Noise(0.0, degrees, words, sampling=spread)
-
-
-def _late(rows: List[Row]) -> int:
-    """Return how many of the last epochs had the last learning rate; a quarter if not recorded."""
-    rates = [row.get("learning_rate") for row in rows]
-    if None in rates:
-        return max(min(ENOUGH_EPOCHS, len(rows)), len(rows) // 4)
-    late = next((i for i, rate in enumerate(reversed(rates)) if rate != rates[-1]), len(rows))
-    return late if late >= ENOUGH_EPOCHS else len(rows)
-
-
 def check_text(check: Check) -> str:
-    """Return `final test_error: 0.003 apart, tolerance 0.012 (...)`."""
-    return "{}: {:.4g} apart, tolerance {:.4g} ({})".format(
-        check.what, check.value, check.tolerance, check.derivation
+    """Return `train_loss, epochs 1 to 5: 12% apart, tolerance 9% (...)`."""
+    return "{}: {:.3g}% apart, tolerance {:.3g}% ({})".format(
+        check.what, 100 * check.value, 100 * check.tolerance, check.derivation
     )
 
 

@@ -34,7 +34,7 @@ def parser() -> Parser:
     )
     parser.add_argument(
         "--reference", metavar="RUN", nargs="+", default=[],
-        help="runs of one platform, whose spread the curves are compared with",
+        help="4 or more runs of the recipe, whose spread the curves are held against",
     )  # fmt: skip
     add_thresholds(parser)
     return parser

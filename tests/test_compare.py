@@ -1,5 +1,7 @@
 """The comparison has to be able to fail: each seeded fault is found by the part meant for it."""
 
+import dataclasses
+import itertools
 import json
 import math
 import re
@@ -521,11 +523,13 @@ def test_distances_are_those_of_the_definition():
 # Curves ----------------------------------------------------------------------------------------
 
 
-def write_table(path, errors, losses=None):
+def write_table(path, errors, losses=None, train=None, steps=782):
     rows = ["epoch\tglobal_step\ttest_error\ttest_loss"]
+    rows[0] += "\tlearning_rate\ttrain_loss" if train else ""
     for epoch, error in enumerate(errors, start=1):
         loss = error * 3 if losses is None else losses[epoch - 1]
-        rows.append("{}\t{}\t{:.6f}\t{:.6f}".format(epoch, epoch * 782, error, loss))
+        row = "{}\t{}\t{:.6f}\t{:.6f}".format(epoch, epoch * steps, error, loss)
+        rows.append(row + ("\t0.001\t{:.6f}".format(train[epoch - 1]) if train else ""))
     path.write_text("\n".join(rows) + "\n")
     return path
 
@@ -543,31 +547,112 @@ def test_curves_within_their_noise_are_the_same_and_a_shift_is_found(tmp_path):
     shifted = write_table(tmp_path / "loss+perf_c.txt", noisy(2, last=0.09))
     part = curve_part(a, shifted)
     assert part.verdict == findings.DIFFERENT
-    assert "test_error" in part.headline
+    assert "test_loss, epochs 41 to 60: 8" in part.headline
     assert "10,000 test images (assumed" in part.judged_by
 
 
-def test_reference_runs_give_the_spread(tmp_path):
-    references = [
+@pytest.fixture
+def references(tmp_path):
+    """Tables of four runs that differ by less than two runs alone could be told to."""
+    return [
         write_table(tmp_path / "loss+perf_r{}.txt".format(i), noisy(10 + i, spread=0.001))
-        for i in range(3)
+        for i in range(4)
     ]
+
+
+def test_reference_runs_give_the_spread(tmp_path, references):
     a = write_table(tmp_path / "loss+perf_a.txt", noisy(0, spread=0.001))
     b = write_table(tmp_path / "loss+perf_b.txt", noisy(1, spread=0.001))
+    c = write_table(tmp_path / "loss+perf_c.txt", noisy(1, last=0.057, spread=0.001))
     assert curve_part(a, b, references).verdict == findings.SAME
-    c = write_table(tmp_path / "loss+perf_c.txt", noisy(1, last=0.06, spread=0.001))
-    assert curve_part(a, c, references).verdict == findings.DIFFERENT
-    with pytest.raises(UserError, match="at least two"):
-        curve_part(a, b, references[:1])
+    assert curve_part(a, c).verdict == findings.SAME
+    part = curve_part(a, c, references)
+    assert part.verdict == findings.DIFFERENT
+    # It says which of the two is not as the references are.
+    assert {check.what[-1] for check in part.data["checks"] if not check.holds} == {"B"}
 
 
-def test_reference_runs_have_to_cover_the_epochs(tmp_path):
-    references = [
-        write_table(tmp_path / "loss+perf_r{}.txt".format(i), noisy(i, epochs=20)) for i in range(3)
+def test_weights_that_grew_more_than_those_of_the_references_are_found(tmp_path):
+    def run_with(name, seed, growth):
+        (tmp_path / name).mkdir()
+        write_table(tmp_path / name / "loss+perf_a.txt", noisy(seed))
+        start = np.random.RandomState(seed).normal(size=(3, 3, 8, 4)).astype(np.float32)
+        for step, factor in ((0, 1.0), (46920, growth)):
+            arrays = {"conv0/W": start * np.float32(factor), "conv0/W/Momentum": start}
+            np.savez(str(tmp_path / name / "model-{}.npz".format(step)), **arrays)
+        return tmp_path / name
+
+    growths = [1.20, 1.21, 1.19, 1.205, 1.195, 1.2]
+    a, *others = (run_with("r{}".format(i), i, growth) for i, growth in enumerate(growths))
+    assert curve_part(a, others[0], others[1:]).verdict == findings.SAME
+    without_decay = run_with("b", 9, 1.4)
+    part = curve_part(a, without_decay, others)
+    assert part.verdict == findings.DIFFERENT
+    assert "growth of the kernels, step 46920 of B: 16.7% apart" in part.headline
+    assert curve_part(a, without_decay).verdict == findings.SAME
+
+
+def test_fewer_references_tolerate_more(tmp_path, references):
+    more = [
+        write_table(tmp_path / "loss+perf_m{}.txt".format(i), noisy(20 + i, spread=0.001))
+        for i in range(8)
     ]
+    a = write_table(tmp_path / "loss+perf_a.txt", noisy(0, spread=0.001))
+    few, many = (
+        {check.what: float(re.search(r"([\d.]+) of it", check.derivation).group(1))
+         for check in curve_part(a, a, paths).data["checks"]}
+        for paths in (references, references + more)
+    )  # fmt: skip
+    assert few and all(few[what] > 2 * many[what] for what in few)
+
+
+def test_references_that_give_no_spread_are_refused(tmp_path, references):
     a = write_table(tmp_path / "loss+perf_a.txt", noisy(5))
-    with pytest.raises(UserError, match="epoch"):
-        curve_part(a, a, references)
+    short = write_table(tmp_path / "loss+perf_short.txt", noisy(5, epochs=20))
+    again = write_table(tmp_path / "loss+perf_again.txt", noisy(10, spread=0.001))
+    slower = write_table(tmp_path / "loss+perf_slower.txt", noisy(6), steps=781)
+    for paths, words in [
+        (references[:3], "at least 4 runs"),
+        ([*references, short], "loss.perf_short.txt: it lacks epoch 21"),
+        ([*references, again], "loss.perf_again.txt: it is .*loss.perf_r0.txt again"),
+        ([*references, slower], "loss.perf_slower.txt: global_step after epoch 1: 782 . 781"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            curve_part(a, a, paths)
+
+
+def with_record(table, seed, **changes):
+    """What compare.py finds in the run directory of a table."""
+    record = {"seed": seed, "precision": "float32", "devices": ["x"], "settings": {},
+              "data": {}, "preprocessing": {}, "steps_per_epoch": 5, **changes}  # fmt: skip
+    return dataclasses.replace(sources.find(str(table)), record=record)
+
+
+def test_the_first_steps_of_one_seed_have_to_be_equal(tmp_path):
+    losses = [2.3, 2.2, *np.linspace(2.1, 1.0, 20)]
+    a, b = (
+        write_table(tmp_path / "loss+perf_{}.txt".format(name), noisy(0, epochs=22), steps=5,
+                    train=[losses[0], losses[1] * factor, *losses[2:]])
+        for name, factor in (("a", 1), ("b", 1.004))
+    )  # fmt: skip
+
+    def verdict(*found):
+        return compare_curve_files(*found, [], findings.Thresholds(), None).verdict
+
+    assert verdict(with_record(a, 0), with_record(b, 0)) == findings.DIFFERENT
+    # Other seeds see other batches, and less than float32 rounds more.
+    assert verdict(with_record(a, 0), with_record(b, 1)) == findings.SAME
+    low = {"precision": "allow_mix_precision"}
+    assert verdict(with_record(a, 0, **low), with_record(b, 0, **low)) == findings.SAME
+
+
+def test_seeds_and_stacks_of_one_recipe_are_the_same():
+    runs = sorted((CHECKOUT / "results" / "cifar10-22-12").glob("*/"))
+    tables = [run / "loss+perf_cpu.txt" for run in runs if run.is_dir()]
+    assert len(tables) == 3
+    for a, b in itertools.combinations(tables, 2):
+        part = curve_part(a, b)
+        assert part.verdict == findings.SAME, (a, b, part.headline)
 
 
 def test_an_offset_of_the_last_epochs_is_found(tmp_path):

@@ -655,6 +655,25 @@ def test_seeds_and_stacks_of_one_recipe_are_the_same():
         assert part.verdict == findings.SAME, (a, b, part.headline)
 
 
+def test_the_kept_calibration_is_what_the_comparison_gives(tmp_path):
+    kept = CHECKOUT / "results" / "calibration"
+    shutil.copy(str(kept / "runs.tsv"), str(tmp_path))
+    result = run_python(CHECKOUT / "scripts" / "calibration.py", "--out", tmp_path)
+    assert result.code == 0, result
+    assert result.out == (kept / "table.md").read_text()
+    rates = {}
+    for line in result.out.splitlines():
+        name = line.strip("| ").partition(" |")[0]
+        of_line = [int(x) / int(n) for x, n in re.findall(r"(\d+) of (\d+)", line)]
+        rates[name] = rates.get(name, []) + of_line
+    for name, of_fault in rates.items():
+        if name.startswith("none"):
+            assert max(of_fault) <= 0.05, name
+        elif of_fault:  # by the references or by one seed
+            assert max(of_fault) >= 0.9, name
+    assert len([name for name, of_fault in rates.items() if of_fault]) == 8
+
+
 def test_an_offset_of_the_last_epochs_is_found(tmp_path):
     def table(name, seed, offset):
         stream = np.random.RandomState(seed)

@@ -3,9 +3,15 @@
 Modules that import parts of matplotlib import this one before.
 """
 
+import math
 import os
+import warnings
 from decimal import Decimal
-from typing import Optional
+from typing import Any, Dict, Optional, Sequence
+
+from common.files import shown
+
+LONGEST_LABEL = 40  # characters
 
 # matplotlib refuses to be imported where this names a backend that is not installed, such as that
 # of the notebook that a command was started from.
@@ -42,13 +48,68 @@ def write(figure, stream, format: str) -> None:
     import matplotlib
 
     without_date = {"Date": None} if format == "svg" else {"Software": None}
-    with matplotlib.rc_context({"svg.hashsalt": "sparsenet"}):
+    with matplotlib.rc_context({"svg.hashsalt": "sparsenet"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a name in another script
         figure.savefig(stream, format=format, metadata=without_date)
 
 
 def plain(value: float, _position: Optional[int] = None) -> str:
     """Return the label of a tick, never with an exponent: 1e7 -> 10,000,000; 1e-5 -> 0.00001."""
     return "{:,f}".format(Decimal("{:g}".format(value)))
+
+
+def logarithmic(panel, values: Sequence[float]) -> None:
+    """Give a panel's y axis a logarithmic scale with plain numbers; `values` are drawn already.
+
+    Where some are 0, so that a line would break, the scale goes on linearly from the smallest of
+    the others to 0. It is all linear where these are 0 or close together.
+    """
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+    finite = [value for value in values if math.isfinite(value)]
+    positive = sorted(value for value in finite if value > 0)
+    if positive and min(finite) > 0:
+        panel.set_yscale("log")
+        plain_logarithmic(panel.yaxis)
+    elif positive and positive[-1] > 10 * positive[0]:
+        panel.set_yscale("symlog", linthresh=positive[0], linscale=0.3)
+        high = 1.3 * positive[-1]
+        subs = (1, 2, 5) if high < 1000 * positive[0] else (1,)
+        ticks = LogLocator(subs=subs).tick_values(positive[0], high)
+        ticks = [0.0] + [tick for tick in ticks if tick >= positive[0]]
+        panel.yaxis.set_major_locator(FixedLocator(ticks))
+        panel.yaxis.set_minor_locator(NullLocator())
+        panel.yaxis.set_major_formatter(FuncFormatter(plain))
+        panel.set_ylim(-0.15 * positive[0], high)
+    else:
+        panel.set_ylim(0 if positive else -0.05, None if positive else 1)
+        panel.yaxis.set_major_formatter(FuncFormatter(plain))
+
+
+def plain_text(name: str, longest: int = LONGEST_LABEL) -> str:
+    """Return a name as a text of a picture: one short line, `$` as it is and not as mathematics."""
+    text = shown(name)
+    if len(text) > longest:
+        text = "{}...{}".format(text[: longest // 2 - 1], text[-(longest // 2 - 2) :])
+    return text.replace("$", r"\$")
+
+
+def legend_below(figure, handles: Dict[str, Any]) -> float:
+    """Write a legend of label -> line below the panels; return the share of the height it takes."""
+    width, height = figure.get_size_inches()
+    texts = [plain_text(label) for label in handles]
+    columns = int(width / (0.7 + 0.075 * max(map(len, texts))))
+    columns = max(1, min(len(texts), columns))
+    rows = math.ceil(len(texts) / columns)
+    # A legend leaves out what starts with `_`: the labels are set once it is there.
+    legend = figure.legend(
+        list(handles.values()), [str(i) for i in range(len(texts))],
+        loc="lower center", ncol=columns, fontsize=8, frameon=False,
+    )  # fmt: skip
+    for artist, text in zip(legend.get_texts(), texts):
+        artist.set_text(text)
+    figure.set_size_inches(width, height + 0.19 * rows)
+    return (0.1 + 0.19 * rows) / (height + 0.19 * rows)
 
 
 def plain_logarithmic(axis) -> None:

@@ -1,9 +1,17 @@
-"""Write files and folders whole or not at all."""
+"""Write files and folders whole or not at all, and show their paths."""
 
 import contextlib
 import os
 import shutil
 from typing import IO, Iterator
+
+
+def shown(path: str) -> str:
+    """Return a path as it can be printed: what is no letter or sign is escaped."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+        for each in path
+    )
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import io
 import math
 from typing import List, Optional, Sequence
 
-from common.figures import new_figure, write
+from common.figures import new_figure, plain_text, write
 
 import numpy as np
 
@@ -18,9 +18,9 @@ SHOWN_HISTOGRAMS = 12
 NOTHING = 1e-9  # drawn for a distance of 0 on a logarithmic axis
 
 
-def data_uri(figure) -> str:
-    """Return a figure as the `src` of an <img>."""
-    figure.tight_layout()
+def data_uri(figure, bottom: float = 0.0) -> str:
+    """Return a figure as the `src` of an <img>; bottom: share of the height that a legend takes."""
+    figure.tight_layout(rect=(0, bottom, 1, 1))
     stream = io.BytesIO()
     write(figure, stream, "svg")
     return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode()
@@ -28,11 +28,13 @@ def data_uri(figure) -> str:
 
 def curves(runs: Sequence[List[Row]], references: Sequence[List[Row]]) -> str:
     """Draw loss and top-1 error of both runs, with the reference runs in grey behind them."""
-    return data_uri(curves_figure(dict(zip("AB", runs)), references))
+    return data_uri(*curves_figure(dict(zip("AB", runs)), references))
 
 
-def distances(labels: Sequence[str], found: Sequence, threshold: Optional[float]) -> str:
-    """Draw relative distance and 1 - cosine, one point for each array, in network order."""
+def distances(labels: Sequence[str], found: Sequence, threshold: Optional[float]) -> Optional[str]:
+    """Draw relative distance and 1 - cosine of each array, in network order; None of no array."""
+    if not labels:
+        return None
     figure, axes = new_figure(2, 1, width=10, height=5)
     places = np.arange(len(labels))
     for panel, values, title in (
@@ -52,17 +54,17 @@ def distances(labels: Sequence[str], found: Sequence, threshold: Optional[float]
         axes[0][0].axhline(threshold, color="C3", linewidth=0.8)
     shown = places[:: max(1, math.ceil(len(labels) / 40))]
     axes[1][0].set_xticks(shown)
-    axes[1][0].set_xticklabels([labels[i] for i in shown], rotation=90, fontsize=6)
+    axes[1][0].set_xticklabels([plain_text(labels[i]) for i in shown], rotation=90, fontsize=6)
     return data_uri(figure)
 
 
-def variables(comparison: Comparison, threshold: Optional[float]) -> str:
+def variables(comparison: Comparison, threshold: Optional[float]) -> Optional[str]:
     """Draw the distance of each weight and moving statistic."""
     found = [v for v in comparison.variables if v.distance and v.kind in KINDS[:2]]
     return distances([v.name for v in found], [v.distance for v in found], threshold)
 
 
-def layers(found: Sequence[Layer]) -> str:
+def layers(found: Sequence[Layer]) -> Optional[str]:
     """Draw the distance of each activation and gradient."""
     compared = [layer for layer in found if layer.distance]
     return distances([x.name for x in compared], [x.distance for x in compared], None)
@@ -83,7 +85,7 @@ def histograms(comparison: Comparison) -> Optional[str]:
     for panel, (name, counts, (low, high)) in zip(panels, shown):
         panel.stairs(counts, np.linspace(low, high, len(counts) + 1), fill=True)
         panel.set_yscale("symlog", linthresh=1)
-        panel.set_title(name, fontsize=6)
+        panel.set_title(plain_text(name), fontsize=6)
         panel.tick_params(labelsize=6)
         panel.set_xticks([low, 0, high])
         panel.set_xticklabels(["{:.1e}".format(low), "0", "{:.1e}".format(high)])

@@ -17,7 +17,7 @@ from typing import Any, Dict, List, NamedTuple
 from common.cli import Parser, new_file
 from common.flags import add_network_flags, network_flags, recipe_from
 from common.figures import new_figure, plain_logarithmic, save
-from run_directory.curves import plot_curves
+from run_directory.curves import names_of_runs, plot_curves
 from sparsenet.errors import UserError, exit_code_of
 from label_placement import Label, place_labels
 from sparsenet.costs import skip_connections, gradient_paths, parameters
@@ -305,11 +305,12 @@ def plot_growth(path) -> None:
 def plot_runs(directories, path) -> None:
     """Draw the curves of run directories, one colour each; UserError if one has no epoch."""
     runs = {}
-    for directory in directories:
+    directories = list({os.path.realpath(each): each for each in directories}.values())
+    for directory, name in zip(directories, names_of_runs(directories)):
         rows = read_rows(find_table(directory))
         if not rows:
             raise UserError("{} holds no finished epoch".format(directory))
-        runs[os.path.basename(os.path.normpath(directory))] = rows
+        runs[name] = rows
     record = read_record(directories[0])
     title = "{} on {}".format(record["recipe"]["name"], record["recipe"]["dataset"])
     plot_curves(runs, title, path)

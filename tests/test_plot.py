@@ -1,10 +1,16 @@
+import math
 import re
+import shutil
 import sys
+from xml.etree import ElementTree
 
-from common.figures import plain
+from common.figures import LONGEST_LABEL, plain, plain_text, save
 
+import numpy as np
 import pytest
 from conftest import CHECKOUT, assert_refused, run_python
+
+from run_directory.curves import curves_figure, names_of_runs
 
 PLOT = CHECKOUT / "scripts" / "plot.py"
 
@@ -155,3 +161,96 @@ def test_mistakes(tmp_path):
     assert_refused(run_python(PLOT, "growth", "-o", tmp_path / "no" / "p.png"), "folder")
     assert_refused(run_python(PLOT, "curves", tmp_path, "-o", out), "loss+perf")
     assert list(tmp_path.iterdir()) == []
+
+
+# Curves ------------------------------------------------------------------------------------------
+
+
+def rows_of(*errors):
+    return [{"epoch": i, "test_error": e, "train_error": e, "test_loss": 1 + e}
+            for i, e in enumerate(errors, 1)]  # fmt: skip
+
+
+def drawn(runs, path):
+    """The figure of some runs, which has also been written."""
+    figure, below = curves_figure(runs)
+    save(figure, str(path), bottom=below)
+    return figure
+
+
+def legend_of(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+NAMES = ["_hidden", "_", "a$b", "a$b$c", r"$\frac{$", "x<y>&z", "one\ntwo\x1b[31m", "\u6570\u636e",
+         "\udcff", "long" * 50]  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_a_run_of_any_name_is_in_the_legend(tmp_path, ending):
+    out = tmp_path / ("c." + ending)
+    figure = drawn({name: rows_of(0.5, 0.25) for name in NAMES}, out)
+    entries = legend_of(figure)
+    assert len(set(entries)) == len(NAMES) + 2  # and the two styles
+    assert [entry.replace(r"\$", "$") for entry in entries[:6]] == NAMES[:6]
+    assert r"one\ntwo\x1b[31m" in entries
+    assert all(len(entry) <= 2 * LONGEST_LABEL for entry in entries)
+    frame = figure.bbox
+    for text in figure.legends[0].get_texts():
+        box = text.get_window_extent(figure.canvas.get_renderer())
+        assert frame.contains(*box.min) and frame.contains(*box.max), text
+    if ending == "svg":
+        ElementTree.parse(str(out))
+
+
+def test_colours_of_many_runs_are_distinct(tmp_path):
+    figure = drawn({str(i): rows_of(0.5) for i in range(25)}, tmp_path / "c.png")
+    colours = {str(line.get_color()) for line in figure.axes[1].lines}
+    assert len(colours) == 25
+
+
+@pytest.mark.parametrize(
+    "paths, names",
+    [
+        (["gpu/run", "npu/run"], ["gpu/run", "npu/run"]),
+        (["a/x/run", "b/x/run", "b/y/run"], ["a/x/run", "b/x/run", "b/y/run"]),
+        (["one", "two/"], ["one", "two"]),
+        (["x" * 60 + "1" + "x" * 60, "x" * 60 + "2" + "x" * 60], None),
+    ],
+)
+def test_runs_of_one_base_name_have_names_of_their_own(paths, names):
+    found = names_of_runs(paths)
+    assert found == names if names else len({plain_text(name) for name in found}) == len(paths)
+
+
+def test_runs_of_one_base_name_are_both_drawn(finished_run, tmp_path):
+    for folder in ("gpu", "npu"):
+        shutil.copytree(str(finished_run), str(tmp_path / folder / "run"))
+    out = tmp_path / "c.svg"
+    runs = [tmp_path / folder / "run" for folder in ("gpu", "npu", "npu/../npu")]
+    assert run_python(PLOT, "curves", *runs, "-o", out).code == 0
+    assert {"gpu/run", "npu/run"} <= set(written(out))
+
+
+def test_a_single_epoch_is_in_the_middle_of_whole_epochs(tmp_path):
+    for panel in drawn({"run": rows_of(0.5)}, tmp_path / "c.png").axes:
+        assert list(panel.get_xticks()) == [1]
+        assert panel.get_xlim() == (0, 2)
+
+
+@pytest.mark.parametrize("errors", [(0.5, 0, 0.001, 0), (0, 0, 0), (0.003, 0, 0.006), (0.1,)])
+def test_a_zero_does_not_break_a_line(tmp_path, errors):
+    figure = drawn({"run": rows_of(*errors)}, tmp_path / "c.png")
+    panel = figure.axes[1]
+    low, high = panel.get_ylim()
+    line = panel.lines[0]
+    shown = panel.transData.transform(line.get_xydata())
+    assert np.isfinite(shown).all()
+    assert all(low <= 100 * error <= high for error in errors)
+    assert (0 in panel.get_yticks()) == (0 in errors)
+
+
+def test_values_that_are_not_finite_leave_a_picture(tmp_path):
+    figure = drawn({"run": rows_of(0.5, math.nan, math.inf, 0.2)}, tmp_path / "c.png")
+    assert np.isfinite(figure.axes[1].get_ylim()).all()
+    drawn({"run": rows_of(math.nan)}, tmp_path / "c.png")

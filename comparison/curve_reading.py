@@ -1,111 +1,212 @@
-"""Read loss and top-1 error by epoch: tables of this project, stats.json, tensorpack logs."""
+"""Read loss and top-1 error by epoch: tables, stats.json, histories and logs, of any code."""
 
+import codecs
+import csv
 import json
 import re
-from typing import List, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from run_directory.table import COLUMNS, Row, read_rows
+from comparison.curve_columns import meanings_of, number_of, rows_of
+from run_directory.table import Row
 from sparsenet.errors import UserError
 
 CURVES = ("test_error", "test_loss", "train_error", "train_loss")
+ACCEPTED = (
+    "a loss+perf_*.txt, a table by epoch with columns such as val_acc, tensorpack's stats.json or "
+    "log, Keras's CSVLogger, or what a run printed"
+)
+SEPARATORS = ("\t", ";", ",", "|")
 
-# Names of the columns in the stats.json and logs of the public tensorpack codes.
-ALIASES = {
-    "epoch_num": "epoch",
-    "cross_entropy_loss": "train_loss",
-    "cost": "train_loss",
-    "train_error": "train_error",
-    "train-error-top1": "train_error",
-    "val_error": "test_error",
-    "validation_error": "test_error",
-    "val-error-top1": "test_error",
-    "validation_cross_entropy_loss": "test_loss",
-    "validation_cost": "test_loss",
-    "validation_cross_entropy": "test_loss",
-    "val_loss": "test_loss",
-}
+# tensorpack: `Epoch 1 (global_step 782) finished, time:59.5 seconds.`, then its scalars.
 FINISHED = re.compile(r"Epoch (\d+) \(global_step (\d+)\) finished, time:\s*(.+?)\.?\s*$")
-SCALAR = re.compile(r"\]?\s*([\w/-]+):\s*([-+]?[\d.]+(?:e[-+]?\d+)?|nan|inf)\s*$", re.I)
+# Keras: `Epoch 1/300`, then ` - loss: 1.25 - acc: 0.54 - val_loss: ...`.
+OF_KERAS = re.compile(r"^\s*Epoch (\d+)/\d+\s*$")
+SCALAR = re.compile(r"([A-Za-z_][\w/-]*):\s+([-+]?[\d.]+(?:e[-+]?\d+)?|nan|inf)(?![\w.])", re.I)
+# This project's launchers: a line an epoch.
+OF_SCREEN = re.compile(
+    r"^\s*(?P<epoch>\d+)/\d+\s+(?P<learning_rate>[\d.e-]+)"
+    r"\s+(?P<train_loss>\S+)\s+(?P<train_error>\S+%)\s+(?P<test_loss>\S+)\s+(?P<test_error>\S+%)"
+    r"\s+(?P<images_per_second>[\d.]+)\s+(?P<epoch_seconds>[\d.]+)(\s|$)"
+)
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 DURATION = re.compile(r"([\d.]+)\s*(hour|minute|second)")
 SECONDS = {"hour": 3600, "minute": 60, "second": 1}
 
+Entries = List[Dict[str, Any]]
+
+
+class Curves(NamedTuple):
+    """The rows of a file by epoch, and what was converted to get them, in words."""
+
+    rows: List[Row]
+    notes: List[str]
+
 
 def read_curves(path: str) -> List[Row]:
-    """Return the rows of a table, a stats.json or a tensorpack log by epoch; UserError if none."""
-    if path.endswith(".json"):
-        rows = _rows_of_stats(path)
-    else:
-        rows = _rows_of_text(path)
-    rows = [row for row in rows if "epoch" in row]
-    if not any(set(CURVES) & set(row) for row in rows):
+    """Return the rows of a table, a stats.json or a log by epoch; UserError if there are none."""
+    return read_noted(path).rows
+
+
+def read_noted(path: str) -> Curves:
+    """Return the rows of a file and how they were read; UserError if there are none."""
+    found = _read(path)
+    if not found.rows:
         raise UserError(
-            "{} holds no epoch with one of {}; accepted: a loss+perf_*.txt, or tensorpack's "
-            "stats.json or log".format(path, ", ".join(CURVES))
+            "{} holds no epoch with one of {}; accepted: {}".format(
+                path, ", ".join(CURVES), ACCEPTED
+            )
         )
-    return sorted({row["epoch"]: row for row in rows}.values(), key=lambda row: row["epoch"])
+    return found
 
 
-def _rows_of_stats(path: str) -> List[Row]:
+def holds_epochs(path: str) -> bool:
+    """Return whether there are rows in a file; UserError if it can't be read."""
+    return bool(_read(path).rows)
+
+
+def _read(path: str) -> Curves:
+    text = _text(path)
+    if path.endswith(".json"):
+        found = rows_of(_entries_of_json(text, path))
+    else:
+        found = _rows_of_text(text)
+    rows, notes = found
+    return Curves([row for row in rows if set(CURVES) & set(row)], notes)
+
+
+def _text(path: str) -> str:
+    """Return the text of a file, in UTF-8 or with a byte order mark."""
     try:
-        with open(path, encoding="utf-8") as stream:
-            entries = json.load(stream)
-        return [_renamed(entry) for entry in entries]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+        with open(path, "rb") as stream:
+            content = stream.read()
+    except OSError as error:
+        raise UserError("{}: {}".format(path, error.strerror))
+    encoding = "utf-8-sig"
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif content[1:4:2] == b"\0\0":  # without its mark
+        encoding = "utf-16-le"
+    return content.decode(encoding, errors="replace")
+
+
+def _entries_of_json(text: str, path: str) -> Entries:
+    """Return the entries of a stats.json: a list, or columns by name as in Keras's History."""
+    try:
+        found = json.loads(text) if text.strip() else []
+        if isinstance(found, dict):
+            names = [name for name, column in found.items() if isinstance(column, list)]
+            found = [dict(zip(names, cells)) for cells in zip(*(found[name] for name in names))]
+        if not all(isinstance(entry, dict) for entry in found):
+            raise ValueError("not a list of objects")
+        return found
+    except (ValueError, TypeError, RecursionError) as error:
         raise UserError("{} can't be read as a stats.json: {}".format(path, error))
 
 
-def _rows_of_text(path: str) -> List[Row]:
+def _rows_of_text(text: str) -> Tuple[List[Row], List[str]]:
+    lines = [COLOUR.sub("", line) for line in text.splitlines()]
+    lines = [line for line in lines if line.strip() and not line.startswith("sep=")]
+    for place, line in enumerate(lines):
+        separator = _separator_of_header(line.lstrip("#"))
+        if separator is not None:
+            return _rows_of_table([line.lstrip("#"), *lines[place + 1 :]], separator)
+        if not line.startswith("#"):
+            break
+    numbers = [number_of(line)[0] for line in lines]
+    if lines and None not in numbers:
+        rows, notes = rows_of([{"train_loss": number} for number in numbers])
+        return rows, ["has one number a line, read as train_loss", *notes]
+    return rows_of(_entries_of_log(lines))
+
+
+def _separator_of_header(line: str) -> Optional[str]:
+    """Return what separates the columns in the head of a table: `" "` for blanks; None if no head.
+
+    A head holds the name of a curve, and nothing that is a number.
+    """
+    for separator in (*SEPARATORS, " "):
+        names = _cells(line, separator)
+        known = {meaning.column for meaning in meanings_of(names).values()}
+        if (
+            known & set(CURVES)
+            and not any(number_of(name)[0] is not None for name in names)
+            and (separator != " " or "epoch" in known)
+        ):
+            return separator
+    return None
+
+
+def _cells(line: str, separator: str) -> List[str]:
+    if separator == " ":
+        return line.split()
     try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            lines = [line.rstrip("\n") for line in stream]
-    except OSError as error:
-        raise UserError("{}: {}".format(path, error.strerror))
-    header = next((line for line in lines if line.strip() and not line.startswith("#")), "")
-    if tuple(header.split("\t")) == COLUMNS:
-        return read_rows(path)
-    if re.match(r"\W*epoch(_num)?\W", header + " ") and not FINISHED.search(header):
-        return _rows_of_columns(header, lines[lines.index(header) + 1 :])
-    return _rows_of_log(lines)
+        cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    except csv.Error:  # no text
+        return []
+    return [cell.strip() for cell in cells]
 
 
-def _rows_of_columns(header: str, lines: Sequence[str]) -> List[Row]:
-    """Return the rows of a table with other columns, separated by tabs, commas or spaces."""
-    separator = "\t" if "\t" in header else "," if "," in header else None
-    names = [name.strip() for name in header.split(separator)]
-    rows = []
-    for line in lines:
-        cells = line.split(separator)
+def _rows_of_table(lines: Sequence[str], separator: str) -> Tuple[List[Row], List[str]]:
+    """Return the rows below a head; a line that was cut short or holds other text is left out."""
+    names = _cells(lines[0], separator)
+    entries = []
+    for line in lines[1:]:
+        cells = _cells(line, separator)
         if len(cells) == len(names) and not line.startswith("#"):
-            try:
-                rows.append(_renamed({n: float(c) for n, c in zip(names, cells)}))
-            except ValueError:
-                continue  # a line of text between the rows
-    return rows
+            entry = {name: cell for name, cell in zip(names, cells) if name}
+            if any(number_of(cell.replace(",", "."))[0] is not None for cell in cells):
+                entries.append(entry)
+    # Where a comma does not separate columns, it may separate decimals.
+    has_comma = separator != "," and any(
+        re.fullmatch(r"[-+]?\d+,\d+", cell) for entry in entries for cell in entry.values()
+    )
+    rows, notes = rows_of(entries, "," if has_comma else ".")
+    return rows, notes + (["has decimal commas"] if has_comma else [])
 
 
-def _rows_of_log(lines: Sequence[str]) -> List[Row]:
-    """Return the rows of tensorpack's log: `Epoch 1 (global_step 782) finished` starts one."""
-    rows = []
+def _entries_of_log(lines: Sequence[str]) -> Entries:
+    """Return the entries of a log of tensorpack's or Keras's, or of this project's launchers."""
+    entries: Entries = []
     for line in lines:
-        finished = FINISHED.search(line)
+        finished, of_keras, shown = (x.search(line) for x in (FINISHED, OF_KERAS, OF_SCREEN))
         if finished:
             epoch, step, duration = finished.groups()
             seconds = sum(float(n) * SECONDS[unit] for n, unit in DURATION.findall(duration))
-            rows.append({"epoch": int(epoch), "global_step": int(step), "epoch_seconds": seconds})
-            continue
-        scalar = SCALAR.search(line)
-        if scalar and rows:
-            rows[-1].update(_renamed({scalar.group(1): float(scalar.group(2))}))
-    return rows
+            entries.append({"epoch": int(epoch), "global_step": int(step),
+                            "epoch_seconds": seconds})  # fmt: skip
+        elif of_keras:
+            entries.append({"epoch": int(of_keras.group(1))})
+        elif shown:
+            entries.append(shown.groupdict())
+        elif entries:
+            entries[-1].update(
+                (name, float(value)) for name, value in SCALAR.findall(line) if _is_number(value)
+            )
+    return entries
 
 
-def _renamed(entry: dict) -> Row:
-    """Return the columns that this project knows, under its names."""
-    row: Row = {}
-    for name, value in entry.items():
-        column = ALIASES.get(name, name)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        # A name of this project has precedence over one that maps to it.
-        if column in COLUMNS and is_number and (column == name or column not in entry):
-            row.setdefault(column, value)
-    return row
+def _is_number(text: str) -> bool:
+    return number_of(text)[0] is not None
+
+
+def align(a: Sequence[Row], b: Sequence[Row]) -> Tuple[List[Row], List[Row], List[str]]:
+    """Return both tables with the same epoch at the same step, and what was shifted, in words.
+
+    Only if epochs are equally long and all steps that both have lie one epoch apart: one counts
+    from 0.
+    """
+    epochs, lengths = [], []
+    for rows in (a, b):
+        epochs.append({row["global_step"]: row["epoch"] for row in rows if "global_step" in row})
+        steps = sorted(epochs[-1])
+        lengths.append({later - earlier for earlier, later in zip(steps, steps[1:])})
+    apart = {epochs[1][step] - epochs[0][step] for step in set(epochs[0]) & set(epochs[1])}
+    if lengths[0] == lengths[1] and apart == {1}:
+        return _shifted(a), list(b), ["A: epochs shifted by one, to those of B at the same step"]
+    if lengths[0] == lengths[1] and apart == {-1}:
+        return list(a), _shifted(b), ["B: epochs shifted by one, to those of A at the same step"]
+    return list(a), list(b), []
+
+
+def _shifted(rows: Sequence[Row]) -> List[Row]:
+    return [dict(row, epoch=row["epoch"] + 1) for row in rows]

@@ -4,7 +4,7 @@ import math
 import statistics
 from typing import List, Optional, Sequence, Tuple
 
-from comparison.curve_reading import CURVES, read_curves
+from comparison.curve_reading import CURVES, align, read_curves, read_noted
 from comparison.findings import DIFFERENT, REPORTED, SAME, Part, Thresholds, absent, plural, ratio
 from comparison.records import same_value
 from comparison.sources import Source
@@ -32,8 +32,11 @@ def compare_curve_files(
     """Compare the curves of two runs by the spread of the references, or from epoch to epoch."""
     if a.curves is None or b.curves is None:
         lacking = a if a.curves is None else b
-        return absent("curves", "no loss+perf_*.txt or stats.json in {}".format(lacking.path))
-    runs = [read_curves(path) for path in (a.curves, b.curves)]
+        return absent("curves", "no table or log with an epoch in {}".format(lacking.path))
+    curves = [read_noted(path) for path in (a.curves, b.curves)]
+    *runs, shifts = align(*(each.rows for each in curves))
+    notes = ["{}: {}".format(side, n) for side, each in zip("AB", curves) for n in each.notes]
+    notes += shifts
     spread_of = read_references(references)
     epochs = set.intersection(*({row["epoch"] for row in rows} for rows in runs))
     if not epochs:
@@ -60,6 +63,7 @@ def compare_curve_files(
         _headline(common, schedule, checks, failed, enough),
         judged_by(len(checks), len(spread_of), stated),
         schedule + [check_text(each) for each in failed + held] + speeds,
+        always=["({})".format(note) for note in notes],
         data={
             "files": [a.curves, b.curves],
             "rows": runs,
@@ -67,6 +71,7 @@ def compare_curve_files(
             "checks": checks,
             "schedule": schedule,
             "speed": speeds,
+            "notes": notes,
         },
     )
 

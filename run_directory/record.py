@@ -102,7 +102,7 @@ def read_record(directory: str) -> dict:
 def read_json_record(path: str) -> dict:
     """Return run.json, or the record beside a converted file; UserError if it is damaged."""
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open(path, encoding="utf-8-sig") as stream:
             record = json.load(stream)
         if not isinstance(record, dict):
             raise ValueError("not an object")

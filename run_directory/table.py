@@ -101,7 +101,7 @@ def columns_of(config: SparseNetConfig) -> Sequence[str]:
 def read_rows(path: str) -> List[Row]:
     """Return the rows of a table; UserError if the file is not such a table."""
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open(path, encoding="utf-8-sig") as stream:
             lines = [line.rstrip("\n") for line in stream if not line.startswith("#")]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError("{} can't be read: {}".format(path, error))

@@ -23,6 +23,7 @@ from comparison.findings import (
     distance,
     plural,
 )
+from comparison.object_checkpoints import named_alike
 from comparison.records import stack_of
 from comparison.sources import UNKNOWN_STEP, Source
 from run_directory.checkpoints import project_name, read_arrays
@@ -32,8 +33,12 @@ KINDS = ("weights", "moving statistics", "slots", "other")
 OF_NETWORK = KINDS[:2]  # what the network computes with
 # The state of the training itself: it differs with the schedule and the length of a run.
 OF_TRAINING = re.compile(
-    r"(^|/)(global_step|learning_rate|beta[12]_power|loss_scale\w*|good_steps|bad_steps)$"
+    r"(^|/)(global_step|_?learning_rate|beta[12]_power|loss_scale\w*|good_steps|bad_steps"
+    # Of TensorFlow 2 and Keras: an optimizer's numbers, a counter of checkpoints, metrics, dropout.
+    r"|iter|_?iterations?|decay|momentum|beta_[12]|save_counter|total|count"
+    r"|seed_generator_state\w*)$"
 )
+OPTIMIZER = re.compile(r"^optimizer/(?!_trainable_variables/)|/\.OPTIMIZER_SLOT/")
 NOT_ARRAYS = "OSUV"  # kinds of dtype that have no distance
 STATISTICS = re.compile(r"(mean|variance)/EMA$|moving_(mean|variance)$")
 
@@ -157,8 +162,7 @@ def pairs_to_compare(
 def compare(step: str, prefix_a: str, prefix_b: str, judged_by: Optional[str]) -> Comparison:
     """Compare all variables of two checkpoints."""
     arrays, renamed = [], 0
-    for prefix in (prefix_a, prefix_b):
-        found = read_arrays(prefix)
+    for found in named_alike(read_arrays(prefix_a), read_arrays(prefix_b)):
         arrays.append({project_name(name): value for name, value in found.items()})
         renamed += sum(project_name(name) != name for name in found)
     names = sorted(set(arrays[0]) | set(arrays[1]), key=place_in_network)
@@ -214,6 +218,8 @@ def kind_of(name: str, names) -> str:
         return "slots"
     if STATISTICS.search(name):
         return "moving statistics"
+    if OPTIMIZER.search(name):
+        return "slots"
     return "other" if OF_TRAINING.search(name) else "weights"
 
 

@@ -4,6 +4,7 @@ A checkpoint is TensorFlow's, `model-8.index` and `.data-...`, or, where Keras t
 TensorFlow, one file of arrays under the same names, `model-8.npz`.
 """
 
+import glob
 import os
 import re
 from typing import Any, Dict, List, Mapping, Optional
@@ -17,6 +18,7 @@ from sparsenet.errors import UserError
 CHECKPOINT_PREFIX = "model"
 KEPT_CHECKPOINTS = 5  # the newest, beside that of step 0
 INDEX, DATA, ARRAYS = ".index", ".data-00000-of-00001", ".npz"
+SHARDS = ".data-?????-of-?????"
 
 
 def checkpoints_of(directory: str) -> List[str]:
@@ -26,11 +28,19 @@ def checkpoints_of(directory: str) -> List[str]:
         stem, extension = os.path.splitext(file)
         prefix, _, step = stem.rpartition("-")
         if extension in (INDEX, ARRAYS) and prefix == CHECKPOINT_PREFIX and step.isdigit():
-            is_whole = extension == ARRAYS or os.path.exists(os.path.join(directory, stem + DATA))
-            steps += [int(step)] if is_whole else []
+            steps += [int(step)] if is_whole(os.path.join(directory, stem)) else []
     return [
         os.path.join(directory, "{}-{}".format(CHECKPOINT_PREFIX, step)) for step in sorted(steps)
     ]
+
+
+def is_whole(prefix: str) -> bool:
+    """Return whether all files of a checkpoint are there: one of arrays, or an index and shards."""
+    if os.path.isfile(prefix + ARRAYS):
+        return True
+    shards = glob.glob(glob.escape(prefix) + SHARDS)
+    wanted = shards[0].rpartition("-")[2] if shards else ""
+    return os.path.isfile(prefix + INDEX) and wanted == "{:05}".format(len(shards))
 
 
 def latest_checkpoint(directory: str) -> Optional[str]:
@@ -65,22 +75,36 @@ def _newest_of(directory: str) -> str:
 
     In a directory that no run of this project wrote, it is what the `checkpoint` file names.
     """
-    prefix = latest_checkpoint(directory)
-    if prefix is None and os.path.isfile(os.path.join(directory, "checkpoint")):
-        prefix = _named_in(directory)
+    prefix = latest_checkpoint(directory) or named_in(directory)
     if prefix is None:
         raise UserError("{} holds no checkpoint".format(directory))
     return prefix
 
 
-def _named_in(directory: str) -> Optional[str]:
-    """Return the prefix that the file `checkpoint` of TensorFlow names, None if it names none."""
-    from common.quiet_tensorflow import tensorflow
+NAMED = re.compile(r'^\s*model_checkpoint_path:\s*"(.*)"', re.MULTILINE)
 
+
+def named_in(directory: str) -> Optional[str]:
+    """Return the prefix that TensorFlow's file `checkpoint` names; None if there is none.
+
+    The file names the folder where the checkpoint was written: if that is gone, because the folder
+    was moved or comes from another machine, the checkpoint of this name beside the file is meant.
+    """
+    path = os.path.join(directory, "checkpoint")
+    if not os.path.isfile(path):
+        return None
     try:
-        return tensorflow.train.latest_checkpoint(directory)
-    except (OSError, UnicodeDecodeError, tensorflow.errors.OpError) as error:
-        raise UserError("{} can't be read: {}".format(directory, error))
+        with open(path, encoding="utf-8") as stream:
+            named = NAMED.search(stream.read())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError("{} can't be read: {}".format(path, error))
+    if named is None:
+        return None
+    text = named.group(1)
+    beside = re.split(r"[/\\]+", text)[-1]
+    # The first is as it is written, unless it is absolute: then `join` drops the directory.
+    candidates = [os.path.join(directory, each) for each in (text, beside)]
+    return next((each for each in candidates if is_whole(each)), None)
 
 
 def read_arrays(prefix: str) -> Dict[str, np.ndarray]:
@@ -96,10 +120,16 @@ def _read_tensorflow(prefix: str) -> Dict[str, np.ndarray]:
     errors = (tensorflow.errors.OpError, ValueError, RuntimeError, IndexError, UnicodeError)
     try:
         reader = tensorflow.train.load_checkpoint(prefix)
-        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+        names = reader.get_variable_to_shape_map()
+        return {name: _as_array(reader.get_tensor(name)) for name in names}
     except errors as error:
         reason = str(error).split("\n")[0]
         raise UserError("checkpoint {} can't be read: {}".format(prefix, reason))
+
+
+def _as_array(value) -> np.ndarray:
+    """Return a value as an array; a string as an object, since numpy's drop zeros at its end."""
+    return np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
 
 
 def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:

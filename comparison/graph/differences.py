@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 from typing import Dict, List, Optional, Tuple
 
 import numpy as np
@@ -10,8 +11,10 @@ from comparison.graph.matching import Matching
 from comparison.graph.normal_form import COMMUTATIVE, PARTS, Node, NormalGraph
 from comparison.graph.ops import changes_state
 from comparison.graph.steps import default_attributes
+from comparison.records import short
 
 SHOWN_VALUES = 4
+SHOWN_LETTERS = 30  # of a string
 
 
 @dataclasses.dataclass
@@ -51,10 +54,33 @@ class GraphDifferences:
 def compare_graphs(a: NormalGraph, b: NormalGraph) -> GraphDifferences:
     """Return what differs from graph A to graph B."""
     matching = Matching(a, b)
-    found = _changed(a, matching) + _left_over(a, b, matching)
+    places = _places(a, b, matching)
+    found = _changed(a, matching, places) + _left_over(a, b, matching, places)
     found.sort(key=lambda item: (PARTS.index(item[1].part), item[0]))
     sizes = {part: (_size(a, part), _size(b, part)) for part in PARTS}
     return GraphDifferences([each for _, each in found], sizes, _reordered(a, b))
+
+
+Places = Dict[Node, float]
+
+
+def _places(a: NormalGraph, b: NormalGraph, matching: Matching) -> Places:
+    """Return where the ops of both graphs stand in the computation of A, what causes others first.
+
+    An op that only B has comes right after its inputs. A variable comes right before the first op
+    that uses it: its shape follows from what else that op reads.
+    """
+    places: Places = {node: float(index) for index, node in enumerate(a.nodes)}
+    for node in b.nodes:
+        other = matching.a_of(node)
+        inputs = [places[source] for source, _ in node.inputs if source.type != "VariableV2"]
+        places[node] = max(inputs, default=0.0) if other is None else places[other]
+    for graph, readers in ((a, matching.readers_a), (b, matching.readers_b)):
+        for node in graph.nodes:
+            if node.type == "VariableV2":
+                uses = [places[each] for each in readers[node] if each.type != "Assign"]
+                places[node] = min(uses, default=math.inf) - 0.5
+    return places
 
 
 def _size(graph: NormalGraph, part: str) -> int:
@@ -73,10 +99,12 @@ def _reordered(a: NormalGraph, b: NormalGraph) -> int:
 # Changed ops -----------------------------------------------------------------------------------
 
 
-def _changed(graph_a: NormalGraph, matching: Matching) -> List[Tuple[int, Difference]]:
-    """Return the pairs that differ, in themselves or in what they read, with their places in A."""
+def _changed(
+    graph_a: NormalGraph, matching: Matching, places: Places
+) -> List[Tuple[float, Difference]]:
+    """Return the pairs that differ, in themselves or in what they read, each with its place."""
     found = []
-    for place, a in enumerate(graph_a.nodes):
+    for a in graph_a.nodes:
         b = matching.b_of(a)
         if b is None:
             continue
@@ -88,7 +116,7 @@ def _changed(graph_a: NormalGraph, matching: Matching) -> List[Tuple[int, Differ
                 "changed", a.part, _either(a.type, b.type), _either(a.name, b.name),
                 shape_text(a), attributes_text(a), details, None,
             )  # fmt: skip
-            found.append((place, difference))
+            found.append((places[a], difference))
     return found
 
 
@@ -152,25 +180,18 @@ def _same_terms(wanted, reads) -> bool:
 # Added and removed ops -------------------------------------------------------------------------
 
 
-def _left_over(a, b, matching: Matching) -> List[Tuple[int, Difference]]:
-    """Return the ops that only one of the graphs has, each with its place in A."""
-    order = {node: index for index, node in enumerate(a.nodes)}
+def _left_over(
+    a: NormalGraph, b: NormalGraph, matching: Matching, places: Places
+) -> List[Tuple[float, Difference]]:
+    """Return the ops that only one of the graphs has, each with its place."""
     found = []
     for graph, kind, other_of, readers in (
         (a, "removed", matching.b_of, matching.readers_a),
         (b, "added", matching.a_of, matching.readers_b),
     ):
-        places = {}
         deciding = _deciding(graph, readers, other_of)
         for node in graph.nodes:
-            other = other_of(node)
-            if kind == "removed":
-                places[node] = order[node]
-            elif other is not None:
-                places[node] = order[other]
-            else:  # right after its inputs
-                places[node] = max([places[s] for s, _ in node.inputs if s in places] or [0])
-            if other is None and node.type != "Const":
+            if other_of(node) is None and node.type != "Const":
                 details = ["reads " + reads_text(s for s, _ in node.inputs)] if node.inputs else []
                 difference = Difference(
                     kind, node.part, node.type, node.name, shape_text(node),
@@ -245,7 +266,7 @@ def _shown(value) -> str:
 def value_text(value: np.ndarray) -> str:
     """Return the first values of a constant."""
     shown = ", ".join(
-        "{:.6g}".format(float(v)) if isinstance(v, np.floating) else str(v)
+        "{:.6g}".format(float(v)) if isinstance(v, np.floating) else short(str(v), SHOWN_LETTERS)
         for v in value.ravel()[:SHOWN_VALUES]
     )
     more = ", ..." if value.size > SHOWN_VALUES else ""

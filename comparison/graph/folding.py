@@ -12,6 +12,7 @@ from comparison.graph.ops import (
     Op,
     Ops,
     Output,
+    drop_unknown_attributes,
     drop_with_feeders,
     in_order,
     read_split_off,
@@ -112,6 +113,7 @@ def _build(op: Op, tensors: Dict[str, list]) -> list:
     for name, value in op.definition.attr.items():
         if not name.startswith("_"):
             node.attr[name].CopyFrom(value)
+    drop_unknown_attributes(node)
     inputs = {"input{}".format(i): tensors[name][port] for i, (name, port) in enumerate(op.inputs)}
     graph = tf.GraphDef()
     graph.node.extend([node])

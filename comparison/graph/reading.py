@@ -1,21 +1,38 @@
-"""Read TensorFlow graphs: GraphDef or MetaGraphDef, as text or binary, of any version."""
+"""Read TensorFlow graphs: GraphDef, MetaGraphDef or SavedModel, as text or binary, any version."""
 
 import re
+from typing import Callable, NamedTuple, Set
 
 from common.tf_stack import tf
 
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from sparsenet.errors import UserError
 
-ACCEPTED = "a GraphDef or a MetaGraphDef, as text (.pbtxt) or binary (.pb, .meta)"
+ACCEPTED = "a GraphDef, a MetaGraphDef or a SavedModel, as text (.pbtxt) or binary (.pb, .meta)"
 FIRST_WORD = re.compile(r"\s*(?:#.*\s*)*(\w+)\s*[:{<]")
-FIELDS_OF_GRAPH = {"node", "versions", "version", "library"}
-FIELDS_OF_META_GRAPH = {
-    "meta_info_def", "graph_def", "saver_def", "collection_def", "signature_def",
-    "asset_file_def", "object_graph_def",
-}  # fmt: skip
+
+
+class Form(NamedTuple):
+    """A message that holds a graph, known in a text by the names of its fields."""
+
+    new: Callable
+    fields: Set[str]
+    graph_of: Callable
+
+
+# In this order a binary message is taken for the first form that it can be read as.
+FORMS = [
+    Form(SavedModel, {"saved_model_schema_version", "meta_graphs"}, lambda saved:
+         saved.meta_graphs[0].graph_def
+         if saved.saved_model_schema_version and saved.meta_graphs else tf.GraphDef()),
+    Form(tf.MetaGraphDef, {"meta_info_def", "graph_def", "saver_def", "collection_def",
+                           "signature_def", "asset_file_def", "object_graph_def"},
+         lambda meta: meta.graph_def),
+    Form(tf.GraphDef, {"node", "versions", "version", "library"}, lambda graph: graph),
+]  # fmt: skip
 
 
 def read_graph(path: str) -> tf.GraphDef:
@@ -37,31 +54,30 @@ def read_graph(path: str) -> tf.GraphDef:
 def _from_text(content: bytes, path: str):
     """Return the graph that a text describes; None if it describes none."""
     try:
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         return None
     first = FIRST_WORD.match(text)
-    if first is None or first.group(1) not in FIELDS_OF_GRAPH | FIELDS_OF_META_GRAPH:
+    form = next((form for form in FORMS if first and first.group(1) in form.fields), None)
+    if form is None:
         return None
-    is_meta = first.group(1) in FIELDS_OF_META_GRAPH
-    message = tf.MetaGraphDef() if is_meta else tf.GraphDef()
+    message = form.new()
     try:
         text_format.Parse(text, message, allow_unknown_field=True)
     except text_format.ParseError as error:
         raise UserError("{} can't be read as a graph: {}".format(path, error))
-    return message.graph_def if is_meta else message
+    return form.graph_of(message)
 
 
 def _from_binary(content: bytes):
     """Return the graph that a serialised message holds; None if it holds none."""
-    for message, graph_of in (
-        (tf.MetaGraphDef(), lambda meta: meta.graph_def),
-        (tf.GraphDef(), lambda graph: graph),
-    ):
+    for form in FORMS:
+        message = form.new()
         try:
             message.ParseFromString(content)
         except (DecodeError, UnicodeDecodeError):
             continue
-        if graph_of(message).node and all(node.op for node in graph_of(message).node):
-            return graph_of(message)
+        graph = form.graph_of(message)
+        if graph.node and all(node.op for node in graph.node):
+            return graph
     return None

@@ -7,15 +7,16 @@ import re
 from typing import Callable, Dict
 
 import numpy as np
-from tensorflow.python.framework import op_def_registry
 
 from comparison.graph.folding import SHAPES_OF, fold_constants
 from comparison.graph.ops import (
     RANDOM,
+    SAVER_CALL,
     Op,
     Ops,
     Output,
     changes_state,
+    definition_of,
     drop,
     drop_with_feeders,
     plain_attribute,
@@ -24,6 +25,7 @@ from comparison.graph.ops import (
     split_off,
     users_of,
 )
+from comparison.graph.reductions import broadcast_gradients_of_sums, name_divisors_of_means
 from run_directory.checkpoints import project_name
 
 
@@ -48,6 +50,7 @@ def drop_internal_attributes(ops: Ops) -> int:
 INEFFECTIVE_ATTRIBUTES = {
     "shared_name", "container", "debug_name", "allowed_devices", "use_locking", "validate_shape",
     "use_cudnn_on_gpu", "message", "parallel_iterations", "swap_memory", "grad_a", "grad_b",
+    "grad_x", "grad_y",
     # Types that only one version of an op lets choose: of a batch norm's statistics, of a seed.
     "U", "Tseed",
 }  # fmt: skip
@@ -68,14 +71,23 @@ def drop_default_attributes(ops: Ops) -> int:
     return _drop_attributes(ops, is_default)
 
 
+# Of attributes that TensorFlow 1.15 does not have: it reads what later versions wrote as well.
+LATER_DEFAULTS = {
+    "exponential_avg_factor": 1.0, "explicit_paddings": (), "bad_indices_policy": "",
+    "sparse_gradient": False, "multiply_linear_by_lr": False, "Tsegmentids": "int32",
+    "Tk": "int32", "index_type": "int32", "Treal": "float32", "Tcomplex": "complex64",
+}  # fmt: skip
+
+
 def default_attributes(op_type: str) -> Dict[str, object]:
     """Return the default values of the attributes of a type of op."""
-    definition = op_def_registry.get(op_type)
-    return {
-        attribute.name: plain_attribute(attribute.default_value)
-        for attribute in (definition.attr if definition is not None else ())
-        if attribute.HasField("default_value")
-    }
+    definition = definition_of(op_type)
+    defaults: Dict[str, object] = dict(LATER_DEFAULTS)
+    for attribute in definition.attr if definition is not None else ():
+        defaults.pop(attribute.name, None)
+        if attribute.HasField("default_value"):
+            defaults[attribute.name] = plain_attribute(attribute.default_value)
+    return defaults
 
 
 def drop_seeds(ops: Ops) -> int:
@@ -247,7 +259,7 @@ def drop_kept_dimensions(ops: Ops) -> int:
 
 
 SUMMARIES = re.compile(r"\w*Summary(V2)?$|MergeSummary$|\w*SummaryWriter\w*$")
-SAVERS = re.compile(r"(Save|Restore)\w*$|ShardedFilename$|MergeV2Checkpoints$")
+SAVERS = re.compile(r"(Save|Restore)\w*$|" + SAVER_CALL + r"$|ShardedFilename$|MergeV2Checkpoints$")
 CHECKS = re.compile(r"VarIsInitializedOp$|IsVariableInitialized$|Assert$|PrintV2$|NoOp$")
 
 
@@ -257,14 +269,14 @@ def drop_summaries(ops: Ops) -> int:
 
 
 def drop_savers(ops: Ops) -> int:
-    """Drop the ops that write and read checkpoints."""
+    """Drop the ops that write and read checkpoints, and those that make their files' names."""
     restoring = {
         op.name
         for op in ops.values()
         if op.type in ("Assign",) + PASS_THROUGH
         and any(SAVERS.match(_type(ops, name)) for name, _ in op.inputs)
     }
-    return drop(ops, lambda op: op.name in restoring or SAVERS.match(op.type))
+    return drop_with_feeders(ops, lambda op: op.name in restoring or SAVERS.match(op.type))
 
 
 def drop_checks(ops: Ops) -> int:
@@ -322,6 +334,8 @@ STEPS = [
     ("checks and groupings", drop_checks),
     ("identity and read ops", bypass_identities),
     ("shapes and factors computed at run time", fold_constants),
+    ("gradients of sums by tiling read as broadcasts", broadcast_gradients_of_sums),
+    ("divisors of means at run time", name_divisors_of_means),
     ("dimensions kept before a reshape", drop_kept_dimensions),
     ("sums over nothing, reshapes to the same shape", bypass_trivial_sums),
     ("ops without effect", drop_unused),

@@ -5,6 +5,7 @@ from typing import Dict, Optional, Sequence
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from common.files import shown
 from comparison import pictures
 from comparison.checkpoints import KINDS, worst
 from comparison.findings import ABSENT, Part, Thresholds, verdict
@@ -24,7 +25,7 @@ def page(parts: Sequence[Part], a: Source, b: Source, thresholds: Thresholds) ->
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(short=short, figure=figure)
+    environment.filters.update(short=short, figure=figure, shown=shown)
     by_name = {part.name: part for part in parts if part.verdict != ABSENT}
     return environment.get_template(TEMPLATE).render(
         a=a,

@@ -4,6 +4,7 @@ import shutil
 import textwrap
 from typing import List, Sequence
 
+from common.files import shown
 from comparison.findings import ABSENT, DIFFERENT, SAME, Part, verdict
 
 SHOWN_LINES = {SAME: 3}
@@ -13,7 +14,7 @@ SHOWN_LINES_OF_DIFFERENCE = 8
 def text(parts: Sequence[Part], names: Sequence[str]) -> str:
     """Return the details of each part, the table of the parts, and the verdict."""
     width = max(60, min(100, shutil.get_terminal_size().columns))
-    lines = ["{}  {}".format(label, name) for label, name in zip("AB", names)]
+    lines = ["{}  {}".format(label, shown(name)) for label, name in zip("AB", names)]
     for part in parts:
         lines += _details(part, width)
     lines += ["", "part         verdict       finding"]

@@ -110,3 +110,28 @@ def test_what_is_folded_is_printed(page):
     assert elements(page, "details:not([open])")
     page.execute_script("window.dispatchEvent(new Event('beforeprint'))")
     assert not elements(page, "details:not([open])")
+
+
+def test_on_paper_nothing_is_cut_off_and_heads_are_repeated(page):
+    """A4 less the margins is 700 pixels wide."""
+    page.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 700, "height": 1000, "deviceScaleFactor": 1, "mobile": False},
+    )
+    try:
+        too_wide = page.execute_script(
+            "return [...document.querySelectorAll('td, th, img, table')].filter("
+            "x => x.getBoundingClientRect().right > 700 || x.scrollWidth > x.clientWidth + 1)"
+            ".map(x => x.outerHTML.slice(0, 200))"
+        )
+        assert too_wide == []
+        heads = page.execute_script(
+            "return [...document.querySelectorAll('table')].filter(x => x.rows.length > 2)"
+            ".map(x => x.tHead ? getComputedStyle(x.tHead).display : null)"
+        )
+        assert len(heads) > 5 and set(heads) == {"table-header-group"}
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

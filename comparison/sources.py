@@ -1,24 +1,40 @@
 """Find what a path on the command line holds: a run directory, of any code, or one bare file."""
 
+import contextlib
 import dataclasses
 import glob
 import os
 import re
-from typing import Dict, Optional
+from typing import Dict, Iterator, List, Optional
 
 from comparison.ascend_npy import is_ascend_folder
-from run_directory.checkpoints import CHECKPOINT_PREFIX, checkpoints_of, find_checkpoint
+from comparison.curve_reading import holds_epochs
+from run_directory.checkpoints import (
+    CHECKPOINT_PREFIX,
+    checkpoints_of,
+    find_checkpoint,
+    is_whole,
+    named_in,
+)
+from run_directory.pack import ENDING, unpacked
 from run_directory.record import GRAPH, RECORD, read_record
 from run_directory.table import STATS
 from sparsenet.errors import UserError
 
-STEP = re.compile(r"-(\d+)$")
+STEP = re.compile(r"[-_.](\d+)(\.ckpt)?$")  # `model-15`, `model.ckpt-15`, `cp-0005.ckpt`
 UNKNOWN_STEP = -1
 ACTIVATIONS = "activations*.npz"
 ARRAYS = re.compile(CHECKPOINT_PREFIX + r"-\d+(\.npz)?$")  # a checkpoint, where Keras trained
+GRAPHS = (GRAPH, "*.pbtxt", "saved_model.pb", "*.pb", "*.meta")
+# Where curves are looked for, the most exact first: a log of the screen has few digits.
+TABLES = (
+    "loss+perf_*.txt", STATS, "*.csv", "*.tsv", "history.json", "log.log", "train*.log", "*.log",
+    "train_*_loss.txt",
+)  # fmt: skip
 ACCEPTED = (
-    "a run directory, a graph (.pbtxt, .pb, .meta), a checkpoint's prefix, a table "
-    "(loss+perf_*.txt, stats.json), run.json, or activations (.npz, or a folder of Ascend's .npy)"
+    "a run directory, a pack (.zip), a graph (.pbtxt, .pb, .meta), a checkpoint's prefix, a table "
+    "or log (loss+perf_*.txt, stats.json, .csv, .log), run.json, or activations (.npz, or a folder "
+    "of Ascend's .npy)"
 )
 
 
@@ -41,6 +57,16 @@ class Source:
     beside: Optional[dict] = None
 
 
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[Source]:
+    """Yield what a path holds, while the body runs that of a pack too; UserError as from `find`."""
+    if path.endswith(ENDING):
+        with unpacked(path) as directory:
+            yield dataclasses.replace(find(directory), path=path)
+    else:
+        yield find(path)
+
+
 def find(path: str) -> Source:
     """Return what `path` holds; UserError if nothing that can be compared."""
     if os.path.isdir(path):
@@ -54,22 +80,71 @@ def find(path: str) -> Source:
 
 def _directory(path: str) -> Source:
     record = read_record(path) if os.path.isfile(os.path.join(path, RECORD)) else None
-    tables = _matching(path, "loss+perf_*.txt") + _matching(path, STATS)
+    if record is None:
+        runs = sorted(os.path.dirname(each) for each in _matching(path, os.path.join("*", RECORD)))
+        if len(runs) == 1:  # as ModelZoo's scripts leave it in their folder of logs
+            return _directory(runs[0])
+        if runs:
+            raise _several(path, runs, "run directories")
     # The run directories of other codes may have the graph only as a checkpoint's .meta.
-    graphs = _matching(path, GRAPH) + _matching(path, "*.pbtxt") + _matching(path, "*.meta")
+    graphs = [each for pattern in GRAPHS for each in _matching(path, pattern)]
     activations = _matching(path, ACTIVATIONS)
     if not activations and is_ascend_folder(path):
         activations = [path]
-    prefixes = [each[: -len(".index")] for each in _matching(path, "*.index")]
-    prefixes += [each for each in checkpoints_of(path) if each not in prefixes]
     return Source(
         path,
         record,
         graph=graphs[0] if graphs else None,
-        checkpoints={step_of(prefix): prefix for prefix in prefixes},
-        curves=tables[0] if tables else None,
+        checkpoints=_checkpoints_in(path),
+        curves=_curves_in(path),
         activations=activations[0] if activations else None,
     )
+
+
+def _several(path: str, found: List[str], what: str) -> UserError:
+    names = ", ".join(os.path.relpath(each, path) for each in found[:5])
+    more = ", ..." if len(found) > 5 else ""
+    return UserError(
+        "{} holds several {}: {}{}; accepted: one of them".format(path, what, names, more)
+    )
+
+
+def _curves_in(directory: str) -> Optional[str]:
+    """Return the most exact table of a directory; None if a run was stopped in its first epoch."""
+    for pattern in TABLES:
+        found = [each for each in _matching(directory, pattern) if holds_epochs(each)]
+        if len(found) > 1 and pattern == TABLES[0]:
+            raise _several(directory, found, "tables")
+        if found:
+            return found[0]
+    return None
+
+
+def _checkpoints_in(directory: str) -> Dict[int, str]:
+    """Return the prefixes of the checkpoints of a directory by step.
+
+    Where it has none itself, they are in a folder of it: `checkpoint_gpu/`, `variables/`.
+    """
+    found = _own_checkpoints(directory)
+    if not found:
+        folders = [each for each in _matching(directory, "*") if os.path.isdir(each)]
+        folders = [each for each in folders if _own_checkpoints(each)]
+        if len(folders) > 1:
+            raise _several(directory, folders, "folders of checkpoints")
+        for folder in folders:
+            found = _own_checkpoints(folder)
+    return found
+
+
+def _own_checkpoints(directory: str) -> Dict[int, str]:
+    prefixes = [each[: -len(".index")] for each in _matching(directory, "*.index")]
+    prefixes = sorted({*filter(is_whole, prefixes), *checkpoints_of(directory)})
+    found = {step_of(prefix): prefix for prefix in prefixes}
+    # Of several names without a step, the one counts that TensorFlow's file `checkpoint` names.
+    named = named_in(directory)
+    if named is not None and step_of(named) == UNKNOWN_STEP:
+        found[UNKNOWN_STEP] = named
+    return found
 
 
 def _matching(directory: str, pattern: str):

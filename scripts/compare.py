@@ -2,12 +2,13 @@
 
 python scripts/compare.py RUN_A RUN_B [--html report.html] [--json report.json]
 
-RUN is a run directory, of this project or of another tensorpack code, or one bare file: a graph,
-a checkpoint, a table, a run.json, activations. Exit code 0: the same within the thresholds, 1:
-different, 2: nothing to decide by.
+RUN is a run directory, of this project or of another code, a pack of one, or one bare file: a
+graph, a checkpoint, a table or log, a run.json, activations. Exit code 0: the same within the
+thresholds, 1: different, 2: nothing to decide by.
 """
 
 import _checkout  # noqa: F401, I001
+import contextlib
 import json
 import sys
 
@@ -20,8 +21,9 @@ def parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser(
         description="Compare two runs: records, graph, checkpoints, curves, activations.",
-        epilog="RUN: a run directory, a graph (.pbtxt, .pb, .meta), a checkpoint's prefix, a\n"
-        "table (loss+perf_*.txt, stats.json), run.json, or activations (.npz).\n"
+        epilog="RUN: a run directory, a pack of one (.zip), a graph (.pbtxt, .pb, .meta), a\n"
+        "checkpoint's prefix, a SavedModel, a table or log (loss+perf_*.txt, stats.json,\n"
+        ".csv, .log), run.json, or activations (.npz).\n"
         "Exit code: 0 same within the thresholds, 1 different, 2 nothing to decide by.",
     )
     parser.add_argument("a", metavar="RUN_A")
@@ -71,14 +73,19 @@ def add_thresholds(parser: Parser) -> None:
 def main() -> int:
     """Compare, print and write; return 0 for the same, 1 for different."""
     args = parser().parse_args()
-    if sys.version_info < (3, 10):
-        raise UserError(
-            "this is Python {}.{}; accepted: 3.10 to 3.13, the comparison runs on the modern stack "
-            "and reads what either stack wrote".format(*sys.version_info[:2])
-        )
-    from comparison import findings, sources
+    from comparison import sources
 
-    a, b, *references = [sources.find(path) for path in [args.a, args.b] + args.reference]
+    with contextlib.ExitStack() as packs:
+        paths = [args.a, args.b] + args.reference
+        found = [packs.enter_context(sources.opened(path)) for path in paths]
+        return compare_and_report(found, args)
+
+
+def compare_and_report(found, args) -> int:
+    """Compare the first two sources, with the others as references; print and write."""
+    from comparison import findings, terminal
+
+    a, b, *references = found
     thresholds = findings.Thresholds(args.max_distance, args.min_cosine, args.sigmas)
     parts = compare(a, b, references, thresholds, args)
     if findings.verdict(parts) is None:
@@ -93,8 +100,6 @@ def main() -> int:
         from comparison import report
 
         write(args.html, report.page(parts, a, b, thresholds))
-    from comparison import terminal
-
     print(terminal.text(parts, (args.a, args.b)))
     return EXIT_FAILED if findings.verdict(parts) == findings.DIFFERENT else 0
 

@@ -29,6 +29,7 @@ from comparison.graph.verdict import compare_graph_files
 from comparison.records import compare_records
 from platforms import gpu
 from run_directory.checkpoints import read_arrays
+from run_directory.pack import pack
 from sparsenet import plan
 from sparsenet.errors import UserError
 from training import command_line
@@ -111,6 +112,30 @@ def test_another_seed_is_another_run(run, tmp_path):
     assert part.verdict == findings.DIFFERENT
     # Trained weights of different seeds are reported, and not judged.
     assert [bool(each.judged_by) for each in part.data["comparisons"]] == [True, False]
+
+
+def test_a_run_stopped_in_its_first_epoch_is_compared_by_what_it_has(run, tmp_path):
+    stopped = tmp_path / "stopped"
+    stopped.mkdir()
+    for name in ("run.json", "graph.pbtxt", "model-0.index", "model-0.data-00000-of-00001"):
+        shutil.copy(str(run / name), str(stopped / name))
+    table = (run / "loss+perf_cpu.txt").read_text().splitlines(True)
+    head = [line for line in table if line[0] == "#" or line.startswith("epoch")]
+    (stopped / "loss+perf_cpu.txt").write_text("".join(head))
+    (stopped / "model-3.index").write_bytes(b"")  # a checkpoint that was being written
+    for pair in ((stopped, run), (run, stopped), (stopped, stopped)):
+        result = run_python(COMPARE, *pair, "--html", tmp_path / "report.html")
+        assert result.code == 0, result
+        assert "decided by records, graph, checkpoints" in " ".join(result.out.split())
+        assert "no table or log with an epoch" in " ".join(result.out.split())
+
+
+def test_a_pack_is_compared_as_its_run(run, tmp_path):
+    pack(str(run), str(tmp_path / "run.zip"))
+    result = run_python(COMPARE, tmp_path / "run.zip", run)
+    assert result.code == 0, result
+    assert "decided by records, graph, checkpoints, curves" in " ".join(result.out.split())
+    assert str(tmp_path / "run.zip") in result.out
 
 
 # Seeded faults ---------------------------------------------------------------------------------
@@ -725,6 +750,25 @@ def test_tables_of_other_codes_are_read(run, tmp_path):
     stats.write_text(json.dumps(entries))
     assert read_curves(str(stats))[0]["test_error"] == 0.4
     assert len(rows) == 5
+
+
+def test_a_folder_of_two_tables_is_ambiguous(run, tmp_path):
+    for platform in ("gpu", "npu"):
+        shutil.copy(
+            str(run / "loss+perf_cpu.txt"), str(tmp_path / "loss+perf_{}.txt".format(platform))
+        )
+    with pytest.raises(UserError, match="loss.perf_gpu.txt, loss.perf_npu.txt; accepted: one"):
+        sources.find(str(tmp_path))
+
+
+def test_the_run_in_a_folder_of_logs_is_found(run, tmp_path):
+    """ModelZoo's scripts leave the run directory beside their logs."""
+    shutil.copytree(str(run), str(tmp_path / "run-1"))
+    (tmp_path / "train_0.log").write_text("a log\n")
+    assert sources.find(str(tmp_path)).path == str(tmp_path / "run-1")
+    shutil.copytree(str(run), str(tmp_path / "run-2"))
+    with pytest.raises(UserError, match="run-1, run-2; accepted: one of them"):
+        sources.find(str(tmp_path))
 
 
 # Activations -------------------------------------------------------------------------------------

@@ -166,9 +166,9 @@ def _as_errors(
 
 
 def _with_epochs(rows: List[Row], notes: List[str]) -> List[Row]:
-    """Return the rows that have an epoch, counted from 1, those of one epoch merged; add to notes.
+    """Return the rows that have an epoch, those of one merged; add to notes.
 
-    Epoch 0 at step 0 stays: it is the network before training.
+    Both epochs and steps are counted from 1. Epoch 0 at step 0 stays: the network before training.
     """
     if rows and not any("epoch" in row for row in rows):
         notes.append("has no epochs: rows are counted")
@@ -187,4 +187,9 @@ def _with_epochs(rows: List[Row], notes: List[str]) -> List[Row]:
     if any(later <= earlier for earlier, later in zip(steps, steps[1:])):
         for row in rows:  # of the epoch, not of the run
             row.pop("global_step", None)
+    elif len(steps) > 1 and steps[0] + 1 == steps[1] - steps[0]:
+        notes.append("counts steps from 0: shifted to 1")
+        for row in rows:
+            if "global_step" in row:
+                row["global_step"] += 1
     return rows

@@ -98,7 +98,7 @@ def test_rows_of_one_epoch_are_merged(tmp_path):
     """Lightning writes training and validation in lines of their own."""
     text = "epoch,step,train_loss,val_loss\n0,781,1.5,\n0,781,,1.25\n1,1563,1.0,\n1,1563,,0.75\n"
     first, second = read_curves(written(tmp_path, text))
-    assert first == {"epoch": 1, "global_step": 781, "train_loss": 1.5, "test_loss": 1.25}
+    assert first == {"epoch": 1, "global_step": 782, "train_loss": 1.5, "test_loss": 1.25}
     assert second["test_loss"] == 0.75
 
 

@@ -15,7 +15,7 @@ SAME_NUMBER = 1e-6  # relative: the last bits of a mean depend on the order of s
 GROUPS = [
     (r"data\.", "data", True),
     (r"preprocessing\.", "preprocessing", True),
-    (r"recipe\.(config|dataset|normalize|pad_value)\b", "recipe", True),
+    (r"recipe\.(config|dataset|normalize|pad_value|augment)\b", "recipe", True),
     (
         r"recipe\.(batch_size|epochs|learning_rate|lr_milestones|weight_decay|weight_decay_scope)\b",
         "recipe",

@@ -123,6 +123,8 @@ RENAMED = {
 }
 # Fields of `recipe` in older records that say nothing about the run.
 RETIRED = ("family", "published")
+# Fields of `recipe` that older records do not have, with what such runs did.
+ADDED = {"augment": "standard"}
 
 
 def in_todays_words(record: dict) -> dict:
@@ -135,6 +137,8 @@ def in_todays_words(record: dict) -> dict:
     if isinstance(record.get("recipe"), dict):
         for field in RETIRED:
             record["recipe"].pop(field, None)
+        for field, value in ADDED.items():
+            record["recipe"].setdefault(field, value)
     return record
 
 

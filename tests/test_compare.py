@@ -264,6 +264,7 @@ def test_a_record_with_the_field_names_of_format_1_is_the_same(run, tmp_path, na
     recipe["drops"] = recipe.pop("lr_milestones")
     recipe["decayed"] = recipe.pop("weight_decay_scope")
     recipe["border"] = recipe.pop("pad_value")
+    del recipe["augment"]
     preprocessing["border"] = preprocessing.pop("pad_value")
     write_record(tmp_path / "old", record)
     part = record_part(tmp_path / "old" / name, tmp_path / "new" / name)

@@ -47,8 +47,9 @@ NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|[-+]?inf(?:inity)?
 
 
 class Meaning(NamedTuple):
-    """What a column is: `column` of this project, if `kind` is error; else 1 - accuracy, or plain.
+    """What a column means: which `column` of this project, and how its values become that.
 
+    kind: error and accuracy may be in percent; an accuracy becomes 1 - accuracy; plain stays
     rank: of columns with one meaning the lowest counts
     """
 

@@ -28,7 +28,8 @@ os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 # TensorFlow 2 sets this variable when it is imported; it must not reach TensorFlow 1.15.
 CLEAN_ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "TF2_BEHAVIOR"}
 
-# The comparison reads what either stack wrote, and runs on the modern one.
+# The comparison runs on either stack: test_two_stacks.py and test_compare_reading.py show it. To
+# save time, the tests that train for it are left to the modern one.
 collect_ignore = ["test_compare.py", "test_report.py"] if sys.version_info < (3, 10) else []
 
 # Ascend's stack is TensorFlow 1.15: where scripts/test.sh has found both, what trains with it or

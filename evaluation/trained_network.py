@@ -149,7 +149,7 @@ def stem_of(path: str) -> str:
 
 
 def load_data(args, described: Description):
-    """Return the data of a network; of a run on a subset, as much of them."""
+    """Return the data of a network; say it if its run used less of them."""
     import datasets  # it takes a moment: mistakes in the flags are reported first
 
     data = datasets.load(
@@ -158,10 +158,10 @@ def load_data(args, described: Description):
         not args.no_verify,
         described.fake_seed,
     )
-    if described.subset is None:
-        return data
-    print("note: --subset {}, as in the run".format(described.subset))
-    return data.first(described.subset)
+    if described.subset is not None:
+        note = "note: the run used --subset {}; this is the whole test set"
+        print(note.format(described.subset))
+    return data
 
 
 def known_preprocessing(args, described: Description) -> Optional[dict]:

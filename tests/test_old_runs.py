@@ -55,7 +55,7 @@ def test_it_is_resumed_and_written_in_todays_words(old_run):
 def test_it_is_evaluated(old_run):
     result = run_python(CHECKOUT / "scripts" / "evaluate.py", old_run, "--batch_size", "90")
     assert result.code == 0, result
-    assert "all          128" in result.out
+    assert "all          360" in result.out
 
 
 @modern_only

@@ -86,7 +86,6 @@ def open_log(directory: str) -> None:
     """Have tensorpack write log.log there; RunFailed if it can't."""
     logger_to_file_only()
     messages = logging.getLogger("tensorpack")
-    level = messages.level
     messages.setLevel(logging.CRITICAL)  # the first message comes before our format
     try:
         # "k" keeps what is there and asks nothing; the directory is new or to be resumed.
@@ -94,7 +93,7 @@ def open_log(directory: str) -> None:
     except OSError as error:
         raise RunFailed("run directory {}: {}".format(directory, error.strerror or error))
     finally:
-        messages.setLevel(level)
+        messages.setLevel(logging.INFO)
     for handler in messages.handlers:
         if isinstance(handler, logging.FileHandler):
             handler.setFormatter(PlainFormatter(LOG_LINE, "%Y-%m-%d %H:%M:%S"))

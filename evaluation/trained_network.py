@@ -29,6 +29,7 @@ class TrainedNetwork(NamedTuple):
     data: a cifar_data.Dataset, used for its test set; None if not loaded
     classes: their names, in the order of the labels; None if they are not known
     is_fake: whether random images stand for the data
+    subset: how many images of each set its run used; None for all
     """
 
     recipe: Recipe
@@ -38,6 +39,7 @@ class TrainedNetwork(NamedTuple):
     preprocessing: dict
     classes: Optional[Tuple[str, ...]]
     is_fake: bool
+    subset: Optional[int] = None
 
 
 def add_flags(parser: Parser, metavar: str = "RUN_OR_CHECKPOINT") -> None:
@@ -95,6 +97,7 @@ def load(args, with_data: bool = True) -> TrainedNetwork:
         preprocessing,
         described.class_names(),
         described.fake_seed is not None,
+        described.subset,
     )
 
 
@@ -149,19 +152,15 @@ def stem_of(path: str) -> str:
 
 
 def load_data(args, described: Description):
-    """Return the data of a network; say it if its run used less of them."""
+    """Return the data of a network."""
     import datasets  # it takes a moment: mistakes in the flags are reported first
 
-    data = datasets.load(
+    return datasets.load(
         described.recipe,
         described.dataset_dir,
         not args.no_verify,
         described.fake_seed,
     )
-    if described.subset is not None:
-        note = "note: the run used --subset {}; this is the whole test set"
-        print(note.format(described.subset))
-    return data
 
 
 def known_preprocessing(args, described: Description) -> Optional[dict]:

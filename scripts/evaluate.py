@@ -49,6 +49,8 @@ def main() -> None:
     batch_size = min(args.batch_size, len(network.data.test.labels))
     result = evaluate(logits_of(network, batch_size), network.data, batch_size)
     names = network.classes or [str(label) for label in range(network.data.classes)]
+    if network.subset is not None:
+        print("note: the run used --subset {}; this is the whole test set".format(network.subset))
     print_result(result, names)
     print_published(network)
     print(

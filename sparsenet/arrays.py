@@ -42,6 +42,7 @@ def fitting(
         if name not in wanted and NETWORK_SCOPES.match(name) and not SLOTS.search(name):
             misfits.append("{} is there, wanted absent".format(name))
     if misfits:
+        misfits.sort(key=lambda text: "/W is " not in text)  # kernels say most
         named = "; ".join(misfits[:NAMED] + ["..."] * (len(misfits) > NAMED))
         raise UserError(
             "{} does not fit the network, {} of {} variables differ: {}".format(

@@ -49,7 +49,7 @@ def test_a_bare_checkpoint_needs_to_be_described(finished_run, tmp_path):
     assert result.code == 0, result
     assert "all          360" in result.out
     result = run_python(EVALUATE, tmp_path / "model-15", "--recipe", "digits", "--depth", "10")
-    assert_refused(result, "block1/layer1/bn1/gamma is absent")
+    assert_refused(result, "block1/layer1/conv1/W is absent")
 
 
 def test_mistakes(finished_run, tmp_path):

@@ -289,7 +289,9 @@ def test_a_damaged_checkpoint_is_neither_continued_nor_loaded(finished_run, tmp_
         (run / "run.json").write_text(json.dumps(record))
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     result = launch("--resume", run, "--max_epoch", "5")
-    assert_refused(result, "model-15", "linear/W" if damage == "other network" else "read")
+    assert_refused(
+        result, "model-15", "block3/layer0/conv1/W" if damage == "other network" else "read"
+    )
     assert before == {path.name: path.read_bytes() for path in run.iterdir()}
     if damage != "other network":
         result = launch(*TINY, "--load", run, "--log_dir", tmp_path / "new")
@@ -333,7 +335,7 @@ def test_new_head_takes_all_but_the_classifier(finished_run, tmp_path):
     assert json.loads((tmp_path / "tuned" / "run.json").read_text())["settings"]["new_head"]
     # Another network is refused all the same, and the flag alone says nothing.
     deeper = launch(*flags, "--depth", "10", "--load", finished_run, "--new_head", cwd=tmp_path)
-    assert_refused(deeper, "block1/layer1/bn1/gamma is absent, wanted")
+    assert_refused(deeper, "block1/layer1/conv1/W is absent, wanted")
     assert_refused(launch(*flags, "--new_head", cwd=tmp_path), "--new_head", "--load")
 
 
@@ -467,7 +469,8 @@ def test_an_existing_run_directory_is_refused(finished_run):
 
 def test_a_checkpoint_that_does_not_fit_is_listed(finished_run, tmp_path):
     result = launch(*TINY, "--growth_rate", "13", "--load", finished_run, cwd=tmp_path)
-    assert_refused(result, "conv0/W is [3, 3, 3, 24], wanted [3, 3, 3, 26]", "linear/W")
+    assert_refused(result, "conv0/W is [3, 3, 3, 24], wanted [3, 3, 3, 26]", "; ...")
+    assert len(result.err) < 400
     result = launch(*TINY, "--depth", "10", "--load", finished_run, cwd=tmp_path)
     assert_refused(result, "block1/layer1/conv1/W is absent, wanted")
     # A network with fewer layers would find all it wants.

@@ -29,8 +29,8 @@ class SaveOwn(Callback):
         np.savez(os.path.join(folder, "worker-{}.npz".format(self._rank)), **values)
 
 
-def with_own(run, table):
-    return make_callbacks(run, table) + [SaveOwn(run.platform.workers.rank)]
+def with_own(run, *others):
+    return make_callbacks(run, *others) + [SaveOwn(run.platform.workers.rank)]
 
 
 trainer.make_callbacks = with_own

@@ -136,7 +136,8 @@ def test_eight_processes_and_one_that_fails(tmp_path):
     met = dict.fromkeys(["CM_CHIEF_IP", "CM_WORKER_IP"], "127.0.0.1")
     met.update(CM_CHIEF_PORT="6000", CM_CHIEF_DEVICE="0", CM_WORKER_SIZE="2", PYTHONPATH=stand_in)
     result = bash(script("train_full_8p.sh"), *flags, "--depth", "8", **met)
-    assert result.code == 1 and result.out.count("`depth` is 8") == 3  # both logs, and the screen
+    # Of each process, or of the first that failed: it ends the others.
+    assert result.code == 1 and "`depth` is 8" in result.out
     result = bash(script("train_full_8p.sh"), *flags, PLATFORM="gpu")
     assert result.code == 2 and "horovodrun" in result.err
 

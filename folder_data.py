@@ -84,8 +84,8 @@ def _in_memory(files: ImageFiles, side: int) -> SortedImages:
         ):  # fmt: skip
             pass
     if wrong:
-        others = " (so {} of {} images)".format(len(wrong), len(images)) if wrong[1:] else ""
-        raise UserError("{}{}".format(min(wrong)[1], others))
+        errors = [error for _, error in sorted(wrong)]
+        raise UserError(image_folders.first_of(errors, len(images)))
     return SortedImages(images, files.labels)
 
 

@@ -9,7 +9,6 @@ ImageNet. Hidden files and folders, what systems leave behind and folders withou
 part of the data. Nothing is decoded here; every file is looked at.
 """
 
-import codecs
 import csv
 import hashlib
 import os
@@ -18,6 +17,7 @@ from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optiona
 
 import numpy as np
 
+from common.files import encoding_of
 from sparsenet.errors import UserError
 
 ENDINGS = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".pgm", ".ppm", ".tif", ".tiff")
@@ -135,8 +135,9 @@ def _images_by_class(train: str) -> Dict[str, List[str]]:
     images = {}
     for name in _folders(train):
         folder = os.path.join(train, name)
-        found = images_below(folder)
-        unreadable = [path for path in _files_below(folder) if _ends_in(path, UNREADABLE)]
+        files = list(_files_below(folder))
+        found = [path for path in files if _ends_in(path, ENDINGS)]
+        unreadable = [path for path in files if _ends_in(path, UNREADABLE)]
         if unreadable and not found:
             raise UserError(
                 "{} holds images, such as {}, that can't be read; accepted: {}".format(
@@ -190,8 +191,7 @@ def _labelled(images: Sequence[Tuple[str, int]]) -> ImageFiles:
         if fault:
             wrong.append("{} {}".format(path, fault))
     if wrong:
-        others = " (so {} of {} images)".format(len(wrong), len(images)) if wrong[1:] else ""
-        raise UserError("{}{}".format(wrong[0], others))
+        raise UserError(first_of(wrong, len(images)))
     labels = np.array([label for _, label in images], np.int32)
     return ImageFiles([path for path, _ in images], labels, np.array(sizes, np.int64))
 
@@ -206,6 +206,12 @@ def _look_at(path: str) -> Tuple[int, str]:
     if not stat.S_ISREG(found.st_mode):
         return 0, "is no file"
     return found.st_size, "" if found.st_size else "is empty"
+
+
+def first_of(wrong: Sequence[object], total: int) -> str:
+    """Return the first of some faults of images, and how many of all have one."""
+    others = " (so {} of {} images)".format(len(wrong), total) if wrong[1:] else ""
+    return "{}{}".format(wrong[0], others)
 
 
 def _note(text: str) -> None:
@@ -304,8 +310,10 @@ def _by_table(found: Tuple[Table, str], folder: str, classes) -> List[Tuple[str,
     numbers = {name: label for label, name in enumerate(classes)}
     images = _by_name(folder)
     labels: Dict[str, int] = {}
+    with open(path, "rb") as binary:
+        encoding = encoding_of(binary.read(4))
     # Names of files are bytes.
-    with open(path, encoding=_encoding(path), errors="surrogateescape") as stream:
+    with open(path, encoding=encoding, errors="surrogateescape") as stream:
         for number, row in enumerate(table.rows(stream), start=1):
             if not "".join(row).strip():
                 continue
@@ -326,13 +334,6 @@ def _by_table(found: Tuple[Table, str], folder: str, classes) -> List[Tuple[str,
     if left_out:
         _note("{} not in {}: left out".format(_numbered(left_out), path))
     return list(labels.items())
-
-
-def _encoding(path: str) -> str:
-    """Return the encoding that a byte order mark gives a text file; without one it is UTF-8."""
-    with open(path, "rb") as stream:
-        is_utf_16 = stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    return "utf-16" if is_utf_16 else "utf-8-sig"
 
 
 def _by_name(folder: str) -> Dict[str, str]:

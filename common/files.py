@@ -1,5 +1,6 @@
 """Write files and folders whole or not at all, and show their paths."""
 
+import codecs
 import contextlib
 import os
 import shutil
@@ -39,6 +40,15 @@ def written_whole(path: str, mode: str = "w") -> Iterator[IO]:
     encoding = None if "b" in mode else "utf-8"
     with written_beside(path) as partial, open(partial, mode, encoding=encoding) as stream:
         yield stream
+
+
+def encoding_of(content: bytes) -> str:
+    """Return the encoding of a text by how it begins: UTF-8, or UTF-16 as Windows writes it."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if content[1:4:2] == b"\0\0":  # without its mark
+        return "utf-16-le"
+    return "utf-8-sig"
 
 
 def write_whole(path: str, text: str) -> None:

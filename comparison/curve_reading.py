@@ -1,11 +1,11 @@
 """Read loss and top-1 error by epoch: tables, stats.json, histories and logs, of any code."""
 
-import codecs
 import csv
 import json
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from common.files import encoding_of
 from comparison.curve_columns import meanings_of, number_of, rows_of
 from run_directory.table import Row
 from sparsenet.errors import UserError
@@ -81,12 +81,7 @@ def _text(path: str) -> str:
             content = stream.read()
     except OSError as error:
         raise UserError("{}: {}".format(path, error.strerror))
-    encoding = "utf-8-sig"
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"
-    elif content[1:4:2] == b"\0\0":  # without its mark
-        encoding = "utf-16-le"
-    return content.decode(encoding, errors="replace")
+    return content.decode(encoding_of(content), errors="replace")
 
 
 def _entries_of_json(text: str, path: str) -> Entries:

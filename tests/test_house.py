@@ -12,7 +12,7 @@ MAY_IMPORT = {
     "data_files": {"sparsenet", "common"},
     "cifar_data": {"sparsenet", "common", "data_files"},
     "sparsenet_model": {"sparsenet", "common"},
-    "image_folders": {"sparsenet"},
+    "image_folders": {"sparsenet", "common"},
     "imagenet_data": {"sparsenet", "common", "cifar_data", "image_folders"},
     "folder_data": {"sparsenet", "common", "cifar_data", "imagenet_data", "image_folders"},
     "datasets": {"sparsenet", "common", "cifar_data", "imagenet_data", "folder_data"},

@@ -1,6 +1,6 @@
 """The epochs of a run: its graph, input, trainer and callbacks, put together."""
 
-from typing import Optional
+from typing import Iterator, Optional
 
 from common.tf_stack import tf
 
@@ -11,6 +11,7 @@ from tensorpack.dataflow import DataFromGenerator
 from tensorpack.tfutils.sesscreate import NewSessionCreator
 from tensorpack.tfutils.sessinit import DictRestore, SaverRestore
 
+from cifar_data import Batch
 from platforms.platform import Platform
 from run_directory.table import TOP_5, Table, columns_of
 from sparsenet.initial_weights import initial_weights
@@ -105,12 +106,16 @@ def make_callbacks(run: Run, table: Optional[Table], events: Events) -> list:
 
 def first_images(run: Run) -> np.ndarray:
     """Return the images that this process trains on first, as augmented: uint8 [N, H, W, 3]."""
+    return next(training_batches(run)).images[:SHOWN]
+
+
+def training_batches(run: Run) -> Iterator[Batch]:
+    """Yield the part of each batch that this process trains on."""
     workers = run.platform.workers
-    batches = run.data.training_batches(
+    return run.data.training_batches(
         run.recipe.batch_size, run.settings.seed, run.steps_per_epoch, run.first_epoch,
         run.preprocessing, (workers.rank, workers.world_size),
     )  # fmt: skip
-    return next(iter(batches)).images[:SHOWN]
 
 
 def make_trainer(platform: Platform):
@@ -132,13 +137,10 @@ def make_input(run: Run):
 
     From the queue, each device takes its part of a batch.
     """
-    towers, workers = len(run.platform.devices), run.platform.workers
+    towers = len(run.platform.devices)
 
     def datapoints():
-        batches = run.data.training_batches(
-            run.recipe.batch_size, run.settings.seed, run.steps_per_epoch, run.first_epoch,
-            run.preprocessing, (workers.rank, workers.world_size),
-        )  # fmt: skip
+        batches = training_batches(run)
         for step, batch in enumerate(batches, start=(run.first_epoch - 1) * run.steps_per_epoch):
             for part in zip(*(np.split(array, towers) for array in batch)):
                 # Dropout masks are a function of the step.

@@ -92,5 +92,10 @@ def test_events_and_log(tmp_path):
     assert cv2.imdecode(png, cv2.IMREAD_COLOR).shape == (4 * 32, 4 * 32, 3)
     assert len(values["weights/linear/W"]) == 2
     assert {"learning_rate", "test_error", "images_per_second"} <= set(values)
+    assert launch("--resume", tmp_path / "run", "--max_epoch", "2").code == 0
+    again = [event for path in glob.glob(str(tmp_path / "run" / "events*")) if path != events
+             for event in tf.train.summary_iterator(path)]  # fmt: skip
+    tags = {value.tag for event in again for value in event.summary.value}
+    assert "train_loss_by_step" in tags and "training_images" not in tags
     tested = run_python("scripts/evaluate.py", tmp_path / "run")
     assert "--subset 400" in tested.out and re.search(r"all +360", tested.out), tested

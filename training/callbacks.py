@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import time
-from typing import Any, Callable, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 from common.tf_stack import tf
 
@@ -177,11 +177,16 @@ class Events(TFEventWriter):
 class EventDetails(Callback):
     """Write to TensorBoard the loss by step, and once, the first training images as augmented.
 
+    images:          the first ones, uint8 [N, H, W, 3]; None for a resumed run, which has them
     with_histograms: of all weights too, before the first step and after each epoch
     """
 
     def __init__(
-        self, events: Events, meter: TrainingMeter, images: np.ndarray, with_histograms: bool
+        self,
+        events: Events,
+        meter: TrainingMeter,
+        images: Optional[np.ndarray],
+        with_histograms: bool,
     ):
         self._events = events
         self._meter = meter
@@ -199,8 +204,9 @@ class EventDetails(Callback):
                 self._histograms = tf.summary.merge(histograms, collections=[])
 
     def _before_train(self):
-        grid = tf.Summary.Image(encoded_image_string=png_of(image_grid(self._images)))
-        self._events.add(tf.Summary.Value(tag="training_images", image=grid))
+        if self._images is not None:
+            grid = tf.Summary.Image(encoded_image_string=png_of(image_grid(self._images)))
+            self._events.add(tf.Summary.Value(tag="training_images", image=grid))
         self._write_histograms()
 
     def _trigger_step(self):

@@ -96,7 +96,12 @@ def make_callbacks(run: Run, table: Optional[Table], events: Events) -> list:
     return callbacks + [
         test_set,
         EpochReport(meter, test_set, table, recipe),
-        EventDetails(events, meter, first_images(run), run.settings.histograms),
+        EventDetails(
+            events,
+            meter,
+            first_images(run) if run.checkpoint is None else None,
+            run.settings.histograms,
+        ),
         Checkpoints(run.directory, is_new_run=run.checkpoint is None),
         # Last: the epoch is saved, whatever happens to the terminal.
         ProgressPrinter(table, recipe.batch_size),

@@ -13,6 +13,7 @@ import csv
 import hashlib
 import os
 import stat
+import unicodedata
 from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -93,8 +94,8 @@ def read(directory: Optional[str], dataset: str, test_splits: Sequence[str]) -> 
         if labelled:
             return Folder(train, _labelled(labelled), classes)
     raise UserError(
-        "{} holds no images with a class in {}; accepted: {}/<class>/*.jpg".format(
-            root, " or ".join(split + "/" for split in test_splits), test_splits[0]
+        "{} holds no images with a class in {}, but {}; accepted: {}/<class>/*.jpg".format(
+            root, " or ".join(split + "/" for split in test_splits), _held(root), test_splits[0]
         )
     )
 
@@ -125,15 +126,30 @@ def _root(directory: Optional[str], dataset: str) -> str:
     elif not os.path.isdir(directory):
         found = "is a file"
     else:
-        names = sorted(name for name in os.listdir(directory) if _is_visible(name))
-        found = "holds no folder train, but {}".format(_shortened(names) or "nothing")
+        found = "holds no folder train, but {}".format(_held(directory))
     raise UserError("--dataset_dir {} {}; accepted: {}".format(directory, found, layout))
 
 
+def _held(directory: str) -> str:
+    """Return what a directory holds, in a few words."""
+    names = sorted(name for name in os.listdir(directory) if _is_visible(name))
+    return _shortened(names) or "nothing"
+
+
+def class_name(folder: str) -> str:
+    """Return the name of the class that a folder, as Python names it, stands for.
+
+    It is the same on every machine: names are UTF-8, whatever the locale says, and in the composed
+    form, which macOS does not keep.
+    """
+    text = os.fsencode(folder).decode("utf-8", "surrogateescape")
+    return unicodedata.normalize("NFC", text)
+
+
 def _images_by_class(train: str) -> Dict[str, List[str]]:
-    """Return the images of each folder in train/ that has some, sorted by its name."""
-    images = {}
-    for name in _folders(train):
+    """Return the images of each class that a folder in train/ has some of, sorted by its name."""
+    images: Dict[str, List[str]] = {}
+    for name in sorted(_folders(train), key=class_name):
         folder = os.path.join(train, name)
         files = list(_files_below(folder))
         found = [path for path in files if _ends_in(path, ENDINGS)]
@@ -146,8 +162,10 @@ def _images_by_class(train: str) -> Dict[str, List[str]]:
             )
         if unreadable:
             _note("{} can't be read: left out".format(_numbered(unreadable)))
+        if found and class_name(name) in images:
+            raise UserError("{} is there twice, composed and decomposed".format(folder))
         if found:
-            images[name] = found
+            images[class_name(name)] = found
         else:
             _note("{} holds no image: it is no class".format(folder))
     if not images:
@@ -242,11 +260,11 @@ def _test_images(root: str, split: str, classes: Sequence[str]) -> List[Tuple[st
     labelled = []
     for name in _folders(folder):
         images = images_below(os.path.join(folder, name))
-        if images and name not in numbers:
+        if images and class_name(name) not in numbers:
             raise UserError(
                 "{} is a class of {} and not of train".format(os.path.join(folder, name), split)
             )
-        labelled += [(path, numbers[name]) for path in images]
+        labelled += [(path, numbers[class_name(name)]) for path in images]
     return labelled
 
 
@@ -348,7 +366,8 @@ def _by_name(folder: str) -> Dict[str, str]:
 
 def _label(word: str, numbers: Dict[str, int]) -> Optional[int]:
     """Return the label that a class has: a folder of train, or its number; None if it is none."""
-    if word in numbers:
-        return numbers[word]
+    name = unicodedata.normalize("NFC", word)
+    if name in numbers:
+        return numbers[name]
     is_number = word.isdigit() and word.isascii() and int(word) < len(numbers)
     return int(word) if is_number else None

@@ -140,7 +140,7 @@ def test_layouts_that_are_none(folder, tmp_path):
     ]:
         with pytest.raises(UserError, match=message):
             read(directory)
-    with pytest.raises(UserError, match="no images with a class in val/"):
+    with pytest.raises(UserError, match="no images with a class in val/, but test, train;"):
         read(folder, "val")
     (folder / "test" / "dog").rename(folder / "test" / "wolf")
     with pytest.raises(UserError, match="test/wolf is a class of test and not of train"):
@@ -342,3 +342,30 @@ def test_none_of_the_augmentation(tmp_path):
     batch = next(data.training_batches(64, 0, 1, 1, preprocessing))
     assert sorted(map(bytes, batch.images)) == sorted(map(bytes, data.train.images))
     assert not data.preprocessing("channel", "black", "crop")["mirror"]
+
+
+CAFE = {"composed": "caf\u00e9", "decomposed": "cafe\u0301"}
+
+
+@pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C", "PYTHONUTF8": "0"}], ids=["utf-8", "ascii"])
+@pytest.mark.parametrize("form", CAFE)
+def test_classes_have_one_name_on_every_machine(folder, form, locale):
+    """macOS hands out decomposed names, and an ASCII locale bytes that Python can't decode."""
+    for split in ("train", "test"):
+        write_image(folder / split / CAFE[form] / "0.png", 200)
+    result = run_python(
+        "-c",
+        "import folder_data, sys\n"
+        "data = folder_data.load(sys.argv[1], 32)\n"
+        "print(ascii(data.class_names), data.test.labels.tolist())\n",
+        folder,
+        env=locale,
+    )
+    assert result.out == "('caf\\xe9', 'cat', 'dog') [0, 1, 1, 2, 2]\n", result
+
+
+def test_one_class_in_two_forms_is_refused(folder):
+    for form in CAFE.values():
+        write_image(folder / "train" / form / "0.png")
+    with pytest.raises(UserError, match="is there twice, composed and decomposed"):
+        read(folder)

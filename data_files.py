@@ -96,6 +96,8 @@ def _sources(name: str, layouts: Sequence[Layout], directory: str) -> Iterator[S
         for layout in layouts:
             accepted.append("{} there or in {}/".format(layout.train[0], layout.folder))
             accepted.extend([layout.archive] if layout.archive else [])
+        if os.path.isdir(os.path.join(directory, "train")):
+            accepted.append("its train/<class>/* with --dataset folder")
         raise UserError(
             "--dataset_dir {} holds no {} files; accepted: {}".format(
                 directory, name, ", ".join(accepted)

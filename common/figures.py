@@ -3,6 +3,7 @@
 Modules that import parts of matplotlib import this one before.
 """
 
+import logging
 import math
 import os
 import warnings
@@ -16,6 +17,8 @@ LONGEST_LABEL = 40  # characters
 # matplotlib refuses to be imported where this names a backend that is not installed, such as that
 # of the notebook that a command was started from.
 os.environ["MPLBACKEND"] = "agg"
+# In a container without a home folder it tells of the cache that it keeps elsewhere.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 def new_figure(rows: int, columns: int, width: float, height: float):

@@ -1,4 +1,4 @@
-"""Refuse, in one sentence, a Python that neither TensorFlow stack supports.
+"""Refuse, in one sentence, a Python that neither TensorFlow stack supports, or without docstrings.
 
 Every command imports this first, and so missing_modules.py, which reports what the others lack. Any
 Python from 2.7 on has to be able to read this file, or the sentence would never be printed.
@@ -19,6 +19,13 @@ if not is_supported(tuple(sys.version_info[:2])):
         "error: this is Python {}.{}; accepted: {}\n".format(
             sys.version_info[0], sys.version_info[1], ACCEPTED
         )
+    )
+    sys.exit(2)
+
+if sys.flags.optimize > 1:
+    sys.stderr.write(
+        "error: this Python drops docstrings, which TensorFlow needs; accepted: neither -OO nor "
+        "PYTHONOPTIMIZE=2\n"
     )
     sys.exit(2)
 

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import CHECKOUT, assert_refused, launch
+from conftest import CHECKOUT, assert_refused, launch, run_python
 
 from run_directory.settings import settings_to_dict
 from sparsenet.errors import UserError, exit_code_of
@@ -269,6 +269,14 @@ def test_an_unsupported_python_gets_one_sentence():
         # What an old Python has to be able to read before it can say so.
         source = (CHECKOUT / name).read_text()
         assert 'f"' not in source and "nonlocal" not in source
+
+
+def test_a_python_without_docstrings_gets_one_sentence():
+    """TensorFlow edits its own while it is imported."""
+    result = run_python("-OO", "main_gpu.py", "--recipe", "digits", alone=True)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: this Python drops docstrings") and "-OO" in result.err
+    assert result.err.count("\n") == 1
 
 
 def test_the_streams_of_a_notebook_will_do(monkeypatch):

@@ -41,6 +41,15 @@ def test_pictures_are_the_same_whatever_the_notebook_and_matplotlibrc_say(tmp_pa
     assert pictures[0] == pictures[1]
 
 
+def test_pictures_need_no_home_folder(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    homes = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), str(file / "home"))
+    code = DRAW.format(columns=COLUMNS)
+    result = run_python("-c", code, tmp_path / "picture.png", env=homes)
+    assert (result.code, result.err) == (0, "")
+
+
 # Launchers -----------------------------------------------------------------------------------
 
 

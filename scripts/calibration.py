@@ -29,8 +29,11 @@ SIGMAS = 3.0
 COLUMNS = ("data", "fault", "seed", "epoch", "global_step", "learning_rate", "train_loss",
            "train_error", "test_loss", "test_error", "log_growth")  # fmt: skip
 
-# A weight decay that acts in so few steps: each at a rate of 0.1 takes 0.1 % off the kernels.
-NETWORK = ("--depth", "7", "--growth_rate", "4", "--weight_decay", "1e-3")
+# A weight decay that acts in so few steps: each at a rate of 0.1 takes 0.01 % off the kernels.
+DECAY = ("--weight_decay", "1e-3")
+NETWORK = ("--depth", "7", "--growth_rate", "4", *DECAY)
+LARGER = ("--depth", "10", "--growth_rate", "8", *DECAY)
+LONGER = ("--max_epoch", "20", "--drop_1", "14", "--drop_2", "18")
 
 
 class Experiment(NamedTuple):
@@ -66,10 +69,18 @@ EXPERIMENTS = {
          "--max_epoch", "9", "--drop_1", "6", "--drop_2", "8"),
         {"train": 720, "test": 360}, 12, (*IN_TRAINING, *IN_DATA), (0, 4, 6, 8, 10),
     ),
+    "digits, 20 epochs": Experiment(
+        ("--recipe", "digits", *LARGER, "--batch_size", "36", *LONGER),
+        {"train": 1437, "test": 360}, 12, (*IN_TRAINING, *IN_DATA), (0, 4, 6, 8, 10),
+    ),
     "CIFAR-10": Experiment(
         ("--dataset", "c10", "--subset", "400", *NETWORK, "--batch_size", "20",
          "--max_epoch", "7", "--drop_1", "5", "--drop_2", "6"),
         {"train": 400, "test": 400}, 6, ("no mirroring",), (0, 4),
+    ),
+    "CIFAR-10, 20 epochs": Experiment(
+        ("--dataset", "c10", "--subset", "2000", *LARGER, "--batch_size", "50", *LONGER),
+        {"train": 2000, "test": 2000}, 8, ("no mirroring", IN_DATA[0]), (0, 4, 6),
     ),
     "CIFAR-10, 15 steps": Experiment(
         ("--dataset", "c10", "--subset", "100", *NETWORK, "--batch_size", "20",

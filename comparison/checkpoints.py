@@ -1,8 +1,8 @@
 """Compare two checkpoints, variable by variable.
 
 Trained weights of two platforms are never equal: a relative change of 1e-7 in the initial weights
-grows to 0.39 in ten epochs. So the values decide only at step 0, or if stack, precision and seed
-are the same; which variables of the network there are decides at any step.
+grows to 0.39 in ten epochs. So the values decide only at step 0, or if stack, device, precision
+and seed are the same; which variables of the network there are decides at any step.
 """
 
 import dataclasses
@@ -85,7 +85,7 @@ def compare_checkpoint_files(
     """Compare the checkpoints of step 0 if both runs have them, and the newest of a common step.
 
     alone: nothing else of the runs can be compared, so the values have to decide
-    same_stack: stack, precision and seed are known to be the same
+    same_stack: stack, device, precision and seed are known to be the same
     """
     for source in (a, b):
         if not source.checkpoints:
@@ -106,7 +106,8 @@ def compare_checkpoint_files(
         verdict_of(judged, bad, structural),
         headline(comparisons, judged, bad, structural, thresholds),
         "; ".join("step {}: {}".format(each.step, each.judged_by) for each in judged)
-        or "not judged, since trained weights of two stacks, precisions or seeds always differ",
+        or "not judged, since trained weights of two stacks, devices, precisions or seeds "
+        "always differ",
         lines,
         data={
             "comparisons": comparisons,
@@ -141,7 +142,7 @@ def pairs_to_compare(
 ) -> List[Tuple[str, int, int, Optional[str]]]:
     """Return tuples (step in words, step of A, step of B, why its values decide or None)."""
     common = sorted(set(a.checkpoints) & set(b.checkpoints))
-    trained = "same stack, precision and seed" if same_stack else None
+    trained = "same stack, device, precision and seed" if same_stack else None
     if alone and trained is None:
         trained = "there is nothing else to compare"
     pairs: List[Tuple[str, int, int, Optional[str]]] = []

@@ -130,13 +130,15 @@ def short(value, length: int = 60) -> str:
 
 
 def stack_of(source: Source) -> Optional[tuple]:
-    """Return (platform, engine, its version, precision, seed) of a run; None if not recorded."""
+    """Return what has to be the same for two runs to be equal bit for bit; None if not recorded.
+
+    That is platform, engine, its version, precision, seed, devices and number of threads.
+    """
     record = source.record or source.beside or {}
     engine = str(record.get("engine", "tensorpack"))
     library = "tensorflow" if engine == "tensorpack" else engine.split()[-1]  # `keras jax`
     versions = record.get("versions")
     version = versions.get(library) if isinstance(versions, dict) else None
-    found = (
-        record.get("platform"), engine, version, record.get("precision"), record.get("seed")
-    )  # fmt: skip
+    fields = ("platform", "precision", "seed", "devices", "threads")
+    found = (engine, version, *map(record.get, fields))
     return None if None in found else found

@@ -47,18 +47,28 @@ class Platform:
         return len(self.devices) * self.workers.world_size
 
 
+# Extensions of x86 by which rounding differs, the widest first: flag of Linux, name.
+EXTENSIONS = (("amx_tile", "AMX"), ("avx512f", "AVX-512"), ("avx2", "AVX2"))
+
+
 def describe_cpu() -> str:
-    """Return the name and the number of cores of this machine's processor."""
-    name = host.machine()
+    """Return name, widest extension and number of cores of this machine's processor."""
+    name = _cpu_info("model name") or host.machine()
+    flags = _cpu_info("flags").split()
+    extension = next((" with " + each for flag, each in EXTENSIONS if flag in flags), "")
+    usable, cores = usable_cores(), os.cpu_count()
+    return "{}{}, {} cores".format(
+        name, extension, cores if usable == cores else "{} of {}".format(usable, cores)
+    )
+
+
+def _cpu_info(field: str) -> str:
+    """Return what Linux says of the first core; "" elsewhere, or if it says nothing."""
     try:
         with open("/proc/cpuinfo") as stream:
-            name = next(line.split(":", 1)[1].strip() for line in stream if "model name" in line)
+            return next(line.split(":", 1)[1].strip() for line in stream if line.startswith(field))
     except (OSError, StopIteration):
-        pass  # not Linux, or a processor that gives no name there
-    usable, cores = usable_cores(), os.cpu_count()
-    return "{}, {} cores".format(
-        name, cores if usable == cores else "{} of {}".format(usable, cores)
-    )
+        return ""
 
 
 def usable_cores() -> int:

@@ -66,7 +66,7 @@ def add_thresholds(parser: Parser) -> None:
     )  # fmt: skip
     thresholds.add_argument(
         "--same_stack", action="store_true",
-        help="judge trained checkpoints too: stack, precision and seed are the same",
+        help="judge trained checkpoints too: stack, device, precision and seed are the same",
     )  # fmt: skip
 
 

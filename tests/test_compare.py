@@ -114,6 +114,17 @@ def test_another_seed_is_another_run(run, tmp_path):
     assert [bool(each.judged_by) for each in part.data["comparisons"]] == [True, False]
 
 
+@pytest.mark.parametrize("field, value", [("devices", ["another"]), ("threads", 77)])
+def test_trained_weights_of_another_device_are_not_judged(field, value, run, tmp_path):
+    """Rounding differs there."""
+    other = tmp_path / "other"
+    shutil.copytree(str(run), str(other))
+    record = json.loads((run / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps(dict(record, **{field: value})))
+    part = checkpoint_part(run, other)
+    assert [bool(each.judged_by) for each in part.data["comparisons"]] == [True, False]
+
+
 def test_a_run_stopped_in_its_first_epoch_is_compared_by_what_it_has(run, tmp_path):
     stopped = tmp_path / "stopped"
     stopped.mkdir()

@@ -137,6 +137,8 @@ def test_cores_that_may_not_be_used_do_not_count(monkeypatch):
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
     assert any_platform.threads() == 3
     assert any_platform.describe_cpu().endswith(", 3 of 64 cores")
+    monkeypatch.setattr(any_platform, "_cpu_info", {"model name": "A", "flags": "sse avx2"}.get)
+    assert any_platform.describe_cpu() == "A with AVX2, 3 of 64 cores"
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
     assert any_platform.threads() == 2
 

@@ -12,6 +12,7 @@ from typing import Callable, Optional
 EXIT_FAILED = 1  # the work itself failed, e.g. the loss became NaN
 EXIT_MISUSE = 2  # the command or its input is wrong; nothing was written
 EXIT_INTERRUPTED = 130  # Ctrl-C, as shells report it (128 + SIGINT)
+LONGEST_VALUE = 100  # characters of a value that a message shows
 
 
 class UserError(ValueError):
@@ -30,7 +31,8 @@ def require(condition: bool, field: str, value: object, accepted: str) -> None:
 
 def wrong_value(field: str, value: object, accepted: str) -> str:
     """Return the sentence that says which values of a field are accepted instead."""
-    shown = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else value
+    text = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+    shown = text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
     return "`{}` is {}; accepted: {}".format(field, shown, accepted)
 
 
@@ -65,8 +67,17 @@ def exit_code_of(command: Callable[[], Optional[int]]) -> int:
 
 
 def report(message: object, code: int) -> int:
-    """Print a message as one line on stderr, and return `code`."""
+    """Print a message as one line on stderr, and return `code`.
+
+    What a terminal would take for a command, in a name that a file gives, is escaped.
+    """
     with contextlib.suppress(OSError):
         sys.stdout.flush()
-    print("error: {}".format(" ".join(str(message).split())), file=sys.stderr)
+    line = " ".join(str(message).split())
+    print("error: {}".format("".join(map(_printable, line))), file=sys.stderr)
     return code
+
+
+def _printable(character: str) -> str:
+    is_shown = character.isprintable()
+    return character if is_shown else character.encode("unicode_escape").decode("ascii")

@@ -15,6 +15,7 @@ from evaluation.exports import require_packages
 from evaluation.logits import logits_of
 from evaluation.confusion import confusion_matrix, plot_confusion
 from common.cli import Parser, new_file, int_at_least
+from common.files import shown
 from sparsenet.errors import exit_code_of
 from sparsenet.published import errors_as_trained
 
@@ -48,7 +49,7 @@ def main() -> None:
     network = trained_network.load(args)
     batch_size = min(args.batch_size, len(network.data.test.labels))
     result = evaluate(logits_of(network, batch_size), network.data, batch_size)
-    names = network.classes or [str(label) for label in range(network.data.classes)]
+    names = list(map(shown, network.classes or map(str, range(network.data.classes))))
     if network.subset is not None:
         print("note: the run used --subset {}; this is the whole test set".format(network.subset))
     print_result(result, names)

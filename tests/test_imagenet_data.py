@@ -8,7 +8,7 @@ from conftest import assert_refused, launch
 
 import imagenet_data
 from run_directory.table import find_table, read_rows
-from sparsenet.errors import RunFailed, UserError
+from sparsenet.errors import UserError
 
 
 def write_folder(root, classes=3, per_class=6, sizes=((300, 400), (500, 260), (256, 256))):
@@ -119,11 +119,11 @@ def test_bad_folders(tmp_path):
         imagenet_data.load(str(tmp_path / "a"))
     broken = tmp_path / "broken.JPEG"
     broken.write_bytes(b"not a picture")
-    with pytest.raises(RunFailed, match="broken.JPEG"):
+    with pytest.raises(UserError, match="broken.JPEG"):
         imagenet_data.decode_file(str(broken))
     whole = (tmp_path / "a" / "train" / "n00000000" / "0.JPEG").read_bytes()
     broken.write_bytes(whole[: len(whole) * 2 // 3])
-    with pytest.raises(RunFailed, match="broken.JPEG"):
+    with pytest.raises(UserError, match="broken.JPEG"):
         imagenet_data.decode_file(str(broken))
     (tmp_path / "a" / "val.txt").write_bytes(b"\xff\xfd.JPEG 0\n")
     with pytest.raises(UserError, match="val.txt names"):

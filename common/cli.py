@@ -21,6 +21,8 @@ class Parser(argparse.ArgumentParser):
         args = sys.argv[1:] if args is None else args
         parts = [part for arg in args for part in self._separated(_underscored(arg))]
         args = [_with_home(part) for part in parts]
+        for arg in args[: args.index("--")] if "--" in args else args:
+            self._refuse_value(arg)
         return super().parse_known_args(args, namespace)
 
     def _separated(self, argument: str) -> List[str]:
@@ -33,6 +35,13 @@ class Parser(argparse.ArgumentParser):
         if not short or argument.partition("=")[0] in flags:
             return [argument]
         return [short[0], argument[len(short[0]) :]]
+
+    def _refuse_value(self, argument: str) -> None:
+        """Refuse a value of a flag that has none: Python 3.7 raises IndexError on `-h=`."""
+        flag, equals, value = argument.partition("=")
+        action = self._option_string_actions.get(flag)
+        if equals and action is not None and action.nargs == 0:
+            self.error("argument {}: {}; accepted: without a value".format(flag, quoted(value)))
 
     def parse_args(self, args=None, namespace=None):
         args, unknown = self.parse_known_args(args, namespace)

@@ -50,7 +50,7 @@ def parser() -> Parser:
         help="of each reader [{:,}, of slow ones {:,}]".format(INPUTS, SLOW_INPUTS),
     )  # fmt: skip
     parser.add_argument(
-        "--seconds", type=seconds, metavar="S", help="end each reader after this time"
+        "--limit", type=seconds, metavar="S", help="seconds after which a reader is ended"
     )
     parser.add_argument("--seed", type=int_at_least(0), metavar="N", default=0, help="[0]")
     parser.add_argument("--out", metavar="DIR", help="write campaign.md and failing inputs there")
@@ -233,7 +233,7 @@ def main() -> int:
     results: Dict[str, Dict[str, Any]] = {}
     for name in args.readers or READERS:
         inputs = args.inputs or (INPUTS if READERS[name].is_fast else SLOW_INPUTS)
-        found = campaign(READERS[name], inputs, args.seconds or float("inf"), args.seed)
+        found = campaign(READERS[name], inputs, args.limit or float("inf"), args.seed)
         results[name] = found
         print(table({name: found}).splitlines()[-1], flush=True)
         for number, (what, content) in enumerate(found["failures"]):

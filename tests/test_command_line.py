@@ -383,6 +383,12 @@ def test_no_argument_is_more_than_a_mistake(argument):
         assert message is None or name, message
 
 
+@pytest.mark.parametrize("argument", ["-h=", "--help=", "--fake=", "--fake=x", "--no-verify=--"])
+def test_a_flag_without_a_value_gets_none(argument):
+    with pytest.raises(UserError, match="accepted: without a value"):
+        settings(argument)
+
+
 def test_the_largest_numbers_that_are_taken():
     assert settings("--batch_size 2147483647 --seed 4294967295").recipe.batch_size == 2**31 - 1
     with pytest.raises(UserError, match="--batch_size: '2147483648'; accepted: at most 2147483647"):

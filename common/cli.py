@@ -127,7 +127,7 @@ LONGEST_SHOWN = 100  # characters of a value, in a message
 MOST = 2**31 - 1  # of whole numbers: what TensorFlow counts with
 LARGEST = 1e38  # within the range of float32
 WHOLE = re.compile(r"[+-]?[0-9]{1,400}\Z")
-NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
 
 
 def quoted(text: str) -> str:

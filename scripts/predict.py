@@ -14,11 +14,10 @@ from typing import List, Sequence
 from tqdm import tqdm
 
 from common.cli import Parser, int_at_least
-from common.files import shown
 from evaluation import trained_network
 from evaluation.image_files import find_images
 from evaluation.predictions import Model, open_model, predict
-from sparsenet.errors import EXIT_MISUSE, UserError, exit_code_of, report
+from sparsenet.errors import EXIT_MISUSE, UserError, exit_code_of, printable, report
 
 MODELS = """\
 MODEL  a run directory, a checkpoint, .keras, .weights.h5, .npz, a checkpoint of the
@@ -109,13 +108,13 @@ def as_json(path: str, found: List[dict]) -> str:
 
 def as_text(path: str, found: List[dict]) -> str:
     """Return the path of an image and, in lines of at most 80 characters, its classes."""
-    names = [shown(each["class"] or "") or "class {}".format(each["label"]) for each in found]
+    names = [printable(each["class"] or "class {}".format(each["label"])) for each in found]
     classes = ", ".join(
         "{:.1%} {}".format(each["probability"], name).replace(" ", NO_BREAK)
         for each, name in zip(found, names)
     )
     lines = textwrap.wrap(classes, 78, break_long_words=False, break_on_hyphens=False)
-    return "\n  ".join([shown(path)] + [line.replace(NO_BREAK, " ") for line in lines])
+    return "\n  ".join([printable(path)] + [line.replace(NO_BREAK, " ") for line in lines])
 
 
 if __name__ == "__main__":

@@ -32,8 +32,7 @@ def require(condition: bool, field: str, value: object, accepted: str) -> None:
 def wrong_value(field: str, value: object, accepted: str) -> str:
     """Return the sentence that says which values of a field are accepted instead."""
     text = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
-    shown = text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
-    return "`{}` is {}; accepted: {}".format(field, shown, accepted)
+    return "`{}` is {}; accepted: {}".format(field, shortened(text, LONGEST_VALUE), accepted)
 
 
 def exit_code_of(command: Callable[[], Optional[int]]) -> int:
@@ -67,17 +66,31 @@ def exit_code_of(command: Callable[[], Optional[int]]) -> int:
 
 
 def report(message: object, code: int) -> int:
-    """Print a message as one line on stderr, and return `code`.
-
-    What a terminal would take for a command, in a name that a file gives, is escaped.
-    """
+    """Print a message as one line on stderr, and return `code`."""
     with contextlib.suppress(OSError):
         sys.stdout.flush()
-    line = " ".join(str(message).split())
-    print("error: {}".format("".join(map(_printable, line))), file=sys.stderr)
+    line = shortened(printable(" ".join(str(message).split())), LONGEST_MESSAGE)
+    print("error: {}".format(line), file=sys.stderr)
     return code
 
 
-def _printable(character: str) -> str:
-    is_shown = character.isprintable()
-    return character if is_shown else character.encode("unicode_escape").decode("ascii")
+def printable(text: str) -> str:
+    """Return text that may come from a file as it can be shown: what is no letter is escaped.
+
+    Else it could move the cursor of a terminal, or turn the direction of what follows.
+    """
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+        for each in text
+    )
+
+
+LONGEST_MESSAGE = 2000  # letters
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return a text of at most so many letters: its beginning and its end, if it is longer."""
+    if len(text) <= longest:
+        return text
+    end = (longest - 5) // 2
+    return "{} ... {}".format(text[: longest - 5 - end], text[len(text) - end :])

@@ -332,7 +332,8 @@ IDS = ["{} {}".format(name, action.option_strings[-1]) for name, _, action in FL
 NUMERIC = re.compile("int_at_least|ints_at_least|float_where|milestones|device_ids|loss_scale")
 ABSURD = (
     "-1", "0", "1e400", "-1e400", "nan", "inf", "1" + "0" * 30, "9" * 5000, "1_0", "\u0663",
-    "\uff15", "", " ", "5 5", "0x10", "1;", "\x1b[2J", "x" * 10**5, "\udc80", "~",
+    "\uff15", "", " ", "5 5", "0x10", "1;", "\x1b[2J", "x" * 10**5, "9" * 10**5 + "x",
+    "\udc80", "~",
 )  # fmt: skip
 # A value that some flags take, though it looks absurd.
 ZERO_IS_FINE = {

@@ -12,6 +12,8 @@ from typing import Callable, Dict, NamedTuple, Optional
 
 # 8,192 x 8,192; the largest image of ImageNet has fewer.
 MOST_PIXELS = 2**26
+# Of a progressive JPEG, whose coefficients are all kept until the last scan.
+MOST_PROGRESSIVE = 2**25
 # Each scan of a JPEG passes through the whole image; a usual one has 1 or 10.
 MOST_SCANNED = 2**30
 # Of a TIFF: bytes of what is decoded at once, and strips or tiles.
@@ -20,10 +22,16 @@ MOST_PIECES = 10**5
 
 
 class Size(NamedTuple):
-    """What decoding takes: width and height in pixels, and how often all of them are visited."""
+    """What decoding takes.
+
+    width, height: in pixels
+    most:          pixels that an image of its kind may have
+    scans:         how often all of them are visited
+    """
 
     width: int
     height: int
+    most: int = MOST_PIXELS
     scans: int = 1
 
 
@@ -33,10 +41,10 @@ def require_small(content: bytes) -> Size:
     if size is None or min(size.width, size.height) < 1:
         raise ValueError("damaged, or no image")
     pixels = size.width * size.height
-    if pixels > MOST_PIXELS:
+    if pixels > size.most:
         raise ValueError(
             "too large to be decoded, {}x{} pixels; accepted: at most {:,} pixels".format(
-                size.width, size.height, MOST_PIXELS
+                size.width, size.height, size.most
             )
         )
     if pixels * size.scans > MOST_SCANNED:
@@ -82,6 +90,7 @@ def _webp(content: bytes) -> Optional[Size]:
 
 # Markers of a JPEG.
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+PROGRESSIVE = frozenset([0xC2, 0xC6, 0xCA, 0xCE])
 WITHOUT_LENGTH = frozenset([0x01, *range(0xD0, 0xD9)])
 SCAN = b"\xff\xda"
 
@@ -97,7 +106,8 @@ def _jpeg(content: bytes) -> Optional[Size]:
             at += 1 if marker else 2
         elif marker in FRAMES:
             height, width = struct.unpack_from(">HH", content, at + 5)
-            return Size(width, height, content.count(SCAN, at))
+            most = MOST_PROGRESSIVE if marker in PROGRESSIVE else MOST_PIXELS
+            return Size(width, height, most, content.count(SCAN, at))
         elif marker in WITHOUT_LENGTH:
             at += 2
         elif marker in (0xD9, 0xDA):  # its end, or a scan: before any size

@@ -130,6 +130,7 @@ SOF = JPEG.index(b"\xff\xc0")
 LARGE = {
     "png": patched(encoded(".png", 16, 16), 16, ">II", 40000, 40000),
     "jpg": patched(JPEG, SOF + 5, ">HH", 65000, 65000),
+    "progressive": patched(JPEG, SOF, ">HHBHH", 0xFFC2, 17, 8, 6000, 6000),
     "bmp": patched(encoded(".bmp", 16, 16), 18, "<ii", 40000, -40000),
     "old bmp": b"BM" + bytes(12) + struct.pack("<IHH", 12, 60000, 60000) + bytes(99),
     "ppm": b"P6 # an image\n40000\n# of\n40000 255\n" + bytes(99),

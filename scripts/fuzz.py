@@ -30,12 +30,11 @@ from sparsenet.errors import EXIT_FAILED, UserError, exit_code_of
 SECONDS = 10  # that an input may take
 MEMORY = 2**30  # bytes that it may take beside what the libraries do
 INPUTS, SLOW_INPUTS = 200_000, 20_000
-CHUNK = 20_000  # inputs after which memory is measured
+CHUNK = 5000  # inputs after which memory and time are looked at
 SEEDED = 100  # inputs that follow from one choice of hypothesis, which takes longer than most
 PLAN = 48  # bytes at most
 STUCK = 30  # seconds without an input, after which a process is ended
-COLUMNS = ("reader", "inputs", "read", "refused", "seconds", "slowest", "memory", "failures")
-HEAD = len(COLUMNS) * 16  # bytes of the shared counters
+COUNTER = 16  # bytes of a counter that processes share
 
 
 def parser() -> Parser:
@@ -67,27 +66,29 @@ class Notes:
     NAMES = ("inputs", "read", "refused", "slowest", "memory")
 
     def __init__(self):
-        self.shared = mmap.mmap(-1, HEAD + LARGEST_INPUT + 8)
+        self.head = COUNTER * len(self.NAMES)
+        self.shared = mmap.mmap(-1, self.head + LARGEST_INPUT + 8)
 
     def get(self, name: str) -> float:
         """Return a counter."""
-        at = 16 * self.NAMES.index(name)
-        return float(self.shared[at : at + 16].strip(b"\0") or b"0")
+        at = COUNTER * self.NAMES.index(name)
+        return float(self.shared[at : at + COUNTER].strip(b"\0") or b"0")
 
     def set(self, name: str, value: float) -> None:
         """Set a counter."""
-        at = 16 * self.NAMES.index(name)
-        self.shared[at : at + 16] = b"%-16.10g" % value
+        at = COUNTER * self.NAMES.index(name)
+        self.shared[at : at + COUNTER] = b"%-16.10g" % value
 
     @property
     def content(self) -> bytes:
         """The input that is read."""
-        size = int.from_bytes(self.shared[HEAD : HEAD + 8], "little")
-        return self.shared[HEAD + 8 : HEAD + 8 + size]
+        size = int.from_bytes(self.shared[self.head : self.head + 8], "little")
+        return self.shared[self.head + 8 : self.head + 8 + size]
 
     @content.setter
     def content(self, content: bytes) -> None:
-        self.shared[HEAD : HEAD + 8 + len(content)] = len(content).to_bytes(8, "little") + content
+        whole = len(content).to_bytes(8, "little") + content
+        self.shared[self.head : self.head + len(whole)] = whole
 
 
 def try_reader(reader: Reader, inputs: int, limit: float, seed: int, notes: Notes, queue) -> None:
@@ -100,6 +101,8 @@ def try_reader(reader: Reader, inputs: int, limit: float, seed: int, notes: Note
         one = _one_input(reader, samples, path, notes)
         for _ in samples:
             one(b"")  # loads the libraries
+        for name in Notes.NAMES:
+            notes.set(name, 0)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with open("/proc/self/statm") as stream:
             taken = int(stream.read().split()[0]) * resource.getpagesize()

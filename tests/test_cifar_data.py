@@ -56,6 +56,20 @@ def test_python_layout(tmp_path, protocol, capsys):
     assert len(said) == 2 and "100 training images" in said[0] and "20 test images" in said[1]
 
 
+def test_a_batch_as_python_2_wrote_the_official_ones():
+    pixels = bytes(range(256)) * 12
+    content = (
+        b"\x80\x02}q\x01(U\x04dataq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\nndarray\n"
+        b"q\x04K\x00\x85U\x01b\x87Rq\x05(K\x01K\x01M\x00\x0c\x86cnumpy\ndtype\nq\x06U\x02u1K\x00K\x01"
+        b"\x87Rq\x07(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T\x00\x0c\x00\x00"
+        + pixels
+        + b"tbU\x06labelsq\x08]q\x09K\x03aU\x09filenamesq\x0a]q\x0bU\x05a.pngq\x0cau."
+    )
+    found = cifar_data._read_python(content, "data_batch_1", 10)
+    planes = np.frombuffer(pixels, np.uint8)[None]
+    assert np.array_equal(found.images, images_of(planes)) and found.labels.tolist() == [3]
+
+
 def test_all_layouts_of_the_same_images_are_the_same(tmp_path):
     write_python_layout(tmp_path / "a" / "cifar-10-batches-py")
     write_binary_layout(tmp_path / "b" / "cifar-10-batches-bin")

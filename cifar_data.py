@@ -11,8 +11,8 @@ Run as a command, this file measures how many images per second it delivers:
 import common.supported_python  # noqa: F401, I001  (first: it refuses an unsupported Python)
 import copy
 import hashlib
-import io
 import itertools
+import pickle
 import time
 from collections import namedtuple
 from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -20,7 +20,7 @@ from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 import data_files
-from common import safe_pickle
+from common import matlab, safe_pickle
 from data_files import Layout
 from sparsenet.errors import UserError, exit_code_of
 from sparsenet.recipes import CLASSES
@@ -237,13 +237,13 @@ def _read_python(content: bytes, file: str, classes: int) -> ImageSet:
     It is a pickled dictionary with `data` and `labels` (CIFAR-100: `fine_labels`).
     """
     try:
-        # Catch any exception: a damaged pickle may raise nearly every built-in one.
-        batch = {_text(key): value for key, value in dict(safe_pickle.loads(content)).items()}
+        batch = safe_pickle.loads(content)
         labels = safe_pickle.as_array(batch["fine_labels" if classes == 100 else "labels"])
         planes = safe_pickle.as_array(batch["data"])
-    except Exception as error:
-        reason = error.args[0] if error.args else type(error).__name__
-        raise UserError("{} is not a CIFAR batch in the python layout: {}".format(file, reason))
+    except KeyError as missing:
+        raise UserError("{} is not a CIFAR batch in the python layout: no {}".format(file, missing))
+    except pickle.UnpicklingError as error:
+        raise UserError("{} is not a CIFAR batch in the python layout: {}".format(file, error))
     count = len(planes) if planes.ndim else 0
     if planes.dtype != np.uint8 or planes.shape != (count, 3 * SIZE * SIZE) or not count:
         raise UserError(
@@ -260,30 +260,25 @@ def _read_python(content: bytes, file: str, classes: int) -> ImageSet:
     return _checked(planes, labels.astype(np.int64), file, classes)
 
 
-def _text(key):
-    return key.decode("latin1") if isinstance(key, bytes) else key
-
-
 def _read_svhn(content: bytes, file: str, classes: int) -> ImageSet:
     """Return the images of a file of SVHN's cropped digits.
 
     `X` is uint8 [32, 32, 3, N], `y` [N, 1] with 10 for the digit zero.
     """
-    from scipy.io import loadmat
-
     try:
-        matrices = loadmat(io.BytesIO(content))
-        images, labels = matrices["X"], matrices["y"].reshape(-1).astype(np.int64)
-    except Exception as error:
-        reason = error.args[0] if error.args else type(error).__name__
-        raise UserError("{} is not an SVHN file of cropped digits: {}".format(file, reason))
+        matrices = matlab.read_arrays(content, ("X", "y"))
+        images, labels = matrices["X"], matrices["y"].reshape(-1)
+    except KeyError as missing:
+        raise UserError("{} is not an SVHN file of cropped digits: no {}".format(file, missing))
+    except (ValueError, MemoryError) as error:
+        raise UserError("{} is not an SVHN file of cropped digits: {}".format(file, error))
     if images.dtype != np.uint8 or images.shape != (SIZE, SIZE, 3, len(labels)) or not len(labels):
         raise UserError(
             "{}: `X` is {} {} for {} labels; accepted: uint8 [32, 32, 3, N]".format(
                 file, images.dtype, list(images.shape), len(labels)
             )
         )
-    outside = np.flatnonzero((labels < 1) | (labels > classes))
+    outside = np.flatnonzero(~np.isin(labels, np.arange(1, classes + 1)))
     if len(outside):
         raise UserError(
             "{}: image {} has label {}; accepted: 1 to {}".format(

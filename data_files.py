@@ -7,8 +7,10 @@ import posixpath
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from common.archives import is_archive, read_archive
+from common.files import read_file
 from sparsenet.errors import UserError
 
+MOST_BYTES = 2**32  # of a file: SVHN's extra images take 1.3 GB
 ReadFile = Callable[[str], bytes]
 
 
@@ -142,11 +144,7 @@ def _archives_of(layout: Layout, folder: str) -> List[str]:
 
 
 def _folder_reader(folder: str) -> ReadFile:
-    def read(file):
-        with open(os.path.join(folder, file), "rb") as stream:
-            return stream.read()
-
-    return read
+    return lambda file: read_file(os.path.join(folder, file), MOST_BYTES)
 
 
 def _archived(path: str, layouts: Sequence[Layout]) -> Iterator[Source]:

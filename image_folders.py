@@ -11,6 +11,7 @@ part of the data. Nothing is decoded here; every file is looked at.
 
 import csv
 import hashlib
+import io
 import os
 import stat
 import unicodedata
@@ -18,7 +19,7 @@ from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optiona
 
 import numpy as np
 
-from common.files import encoding_of
+from common.files import encoding_of, read_file
 from sparsenet.errors import UserError
 
 ENDINGS = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".pgm", ".ppm", ".tif", ".tiff")
@@ -30,6 +31,9 @@ SERVICE_FOLDERS = (
     "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found",
     "__pycache__",
 )  # fmt: skip
+LONGEST_NUMBER = 9  # digits
+LONGEST_SHOWN = 100  # characters of a row, in a message
+MOST_BYTES_OF_TABLE = 2**26
 KAGGLE = os.path.join("ILSVRC", "Data", "CLS-LOC")  # in which train/ and val/ lie there
 
 
@@ -328,30 +332,43 @@ def _by_table(found: Tuple[Table, str], folder: str, classes) -> List[Tuple[str,
     numbers = {name: label for label, name in enumerate(classes)}
     images = _by_name(folder)
     labels: Dict[str, int] = {}
-    with open(path, "rb") as binary:
-        encoding = encoding_of(binary.read(4))
-    # Names of files are bytes.
-    with open(path, encoding=encoding, errors="surrogateescape") as stream:
-        for number, row in enumerate(table.rows(stream), start=1):
-            if not "".join(row).strip():
-                continue
-            label = _label(row[1], numbers) if len(row) > 1 else None
-            if label is None:
-                raise UserError(
-                    "{}, line {}: {!r}; accepted: {}, a number below {} or a folder of "
-                    "train".format(path, number, " ".join(row), table.format, len(classes))
+    for number, row in _rows(table, path):
+        if not "".join(row).strip():
+            continue
+        label = _label(row[1], numbers) if len(row) > 1 else None
+        if label is None:
+            raise UserError(
+                "{}, line {}: {!r}; accepted: {}, a number below {} or a folder of train".format(
+                    path, number, " ".join(row)[:LONGEST_SHOWN], table.format, len(classes)
                 )
-            file = row[0].replace("\\", "/")
-            image = images.get(file) or images.get(os.path.basename(file))
-            if image is None:
-                raise UserError("{} names {}, which does not exist".format(path, row[0]))
-            if image in labels:
-                raise UserError("{} names {} twice".format(path, row[0]))
-            labels[image] = label
+            )
+        file = row[0].replace("\\", "/")
+        image = images.get(file) or images.get(os.path.basename(file))
+        if image is None:
+            raise UserError(
+                "{} names {}, which does not exist".format(path, row[0][:LONGEST_SHOWN])
+            )
+        if image in labels:
+            raise UserError("{} names {} twice".format(path, row[0][:LONGEST_SHOWN]))
+        labels[image] = label
     left_out = sorted(set(images.values()) - set(labels))
     if left_out:
         _note("{} not in {}: left out".format(_numbered(left_out), path))
     return list(labels.items())
+
+
+def _rows(table: Table, path: str) -> Iterator[Tuple[int, List[str]]]:
+    """Yield number and fields of each row of a table; UserError if it can't be read."""
+    number = 0
+    try:
+        content = read_file(path, MOST_BYTES_OF_TABLE)
+        # Names of files are bytes.
+        text = content.decode(encoding_of(content), "surrogateescape")
+        for row in table.rows(io.StringIO(text, newline=None)):
+            number += 1
+            yield number, row
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise UserError("{}, line {}: {}".format(path, number + 1, error))
 
 
 def _by_name(folder: str) -> Dict[str, str]:
@@ -369,5 +386,5 @@ def _label(word: str, numbers: Dict[str, int]) -> Optional[int]:
     name = unicodedata.normalize("NFC", word)
     if name in numbers:
         return numbers[name]
-    is_number = word.isdigit() and word.isascii() and int(word) < len(numbers)
-    return int(word) if is_number else None
+    is_number = word.isdigit() and word.isascii() and len(word) <= LONGEST_NUMBER
+    return int(word) if is_number and int(word) < len(numbers) else None

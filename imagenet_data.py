@@ -7,16 +7,20 @@ alone; threads only decode them ahead of time.
 
 import collections
 import concurrent.futures
+import contextlib
 import itertools
 import os
+import threading
 from typing import Callable, Iterable, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 
 import image_folders
 from cifar_data import Batch, Dataset
+from common.files import read_file
+from common.image_headers import require_small
 from image_folders import ImageFiles
-from sparsenet.errors import RunFailed, UserError
+from sparsenet.errors import UserError
 from sparsenet.known_data import CHANNEL_STATISTICS
 from sparsenet.recipes import CLASSES
 
@@ -26,6 +30,10 @@ TEST_SIZE = 256  # shorter side of a test image before its centre is cut out
 AREA = (0.08, 1.0)
 ASPECT = (3.0 / 4, 4.0 / 3)
 ATTEMPTS = 10
+LONGEST = 16  # a side of what is scaled, as a multiple of the other
+MOST_BYTES = 2**28  # of a file
+LARGE = 2**22  # pixels of an image that is decoded while no other large one is
+LARGE_ONES = threading.Lock()
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 BATCHES_AHEAD = 3
 
@@ -157,6 +165,7 @@ def center_crop(image: np.ndarray) -> np.ndarray:
     """Return the centre after scaling the shorter side to 256: uint8 [H, W, 3] -> [224, 224, 3]."""
     import cv2
 
+    image = _without_ends(image)
     height, width = image.shape[:2]
     scale = TEST_SIZE / float(min(height, width))
     size = max(SIZE, int(round(width * scale))), max(SIZE, int(round(height * scale)))
@@ -165,25 +174,49 @@ def center_crop(image: np.ndarray) -> np.ndarray:
     return image[y : y + SIZE, x : x + SIZE]
 
 
+def _without_ends(image: np.ndarray) -> np.ndarray:
+    """Return the middle of a very long image: scaled as a whole, it would take gigabytes."""
+    middle = []
+    longest = LONGEST * min(image.shape[:2])
+    for side in image.shape[:2]:
+        start = max(0, side - longest) // 2
+        middle.append(slice(start, side - start))
+    return image[tuple(middle)]
+
+
 # Files -----------------------------------------------------------------------------------------
 
 
 def decode_file(path: str) -> np.ndarray:
-    """Return an image file as uint8 [H, W, 3], RGB; RunFailed if it is truncated or damaged.
+    """Return an image file as uint8 [H, W, 3], RGB; UserError, which names it, if it is damaged.
 
     An orientation in its EXIF data is ignored, as the field's readers of ImageNet do.
     """
+    try:
+        return decode(read_file(path, MOST_BYTES))
+    except OSError as error:
+        raise UserError("{}: {}".format(path, error.strerror or error))
+    except ValueError as error:
+        raise UserError("{}: {}; accepted: {}".format(path, error, image_folders.ACCEPTED))
+
+
+def decode(content: bytes) -> np.ndarray:
+    """Return an encoded image as uint8 [H, W, 3], RGB; ValueError if it is damaged or too large."""
     import cv2
 
-    with open(path, "rb") as stream:
-        content = stream.read()
+    size = require_small(content)
     # The decoder fills in what a truncated JPEG lacks. An end in its head may be a thumbnail's.
     is_cut = content.startswith(JPEG_START) and content.rfind(JPEG_END) < len(content) // 2
     buffer = np.frombuffer(content, np.uint8)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(buffer, flags) if content and not is_cut else None
+    is_large = size.width * size.height > LARGE
+    try:
+        with LARGE_ONES if is_large else contextlib.nullcontext():
+            image = None if is_cut else cv2.imdecode(buffer, flags)
+    except (cv2.error, MemoryError):
+        image = None
     if image is None:
-        raise RunFailed("{} can't be decoded".format(path))
+        raise ValueError("damaged, or no image")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

@@ -2,8 +2,10 @@
 
 import codecs
 import contextlib
+import errno
 import os
 import shutil
+import stat
 from typing import IO, Iterator
 
 
@@ -40,6 +42,22 @@ def written_whole(path: str, mode: str = "w") -> Iterator[IO]:
     encoding = None if "b" in mode else "utf-8"
     with written_beside(path) as partial, open(partial, mode, encoding=encoding) as stream:
         yield stream
+
+
+def read_file(path: str, most: int) -> bytes:
+    """Return the content of a file; OSError for what is none, such as a pipe, or is too large.
+
+    most: bytes that it may have
+    """
+    # Without waiting for what may be written to a pipe.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(handle, "rb") as stream:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "is no file", path)
+        if found.st_size > most:
+            raise OSError(errno.EFBIG, "larger than {:,} bytes".format(most), path)
+        return stream.read(most)
 
 
 def encoding_of(content: bytes) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from common.files import written_whole
 from common.metrics import cross_entropy, incorrect
+from common.quiet import stderr_kept_back
 from evaluation.logits import Logits
 
 
@@ -42,6 +43,7 @@ class Evaluation(NamedTuple):
 def evaluate(logits_of: Logits, data, batch_size: int) -> Evaluation:
     """Compute the logits of the test images of `data`, in order."""
     start = time.perf_counter()
-    parts = [logits_of(batch.images)[:count] for batch, count in data.test_batches(batch_size)]
+    with stderr_kept_back():  # decoders write to it of damaged images
+        parts = [logits_of(batch.images)[:count] for batch, count in data.test_batches(batch_size)]
     seconds = time.perf_counter() - start
     return Evaluation(np.concatenate(parts), data.test.labels, seconds)

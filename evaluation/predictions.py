@@ -12,8 +12,6 @@ from evaluation.logits import logits_of
 from folder_data import read_image
 from sparsenet.errors import UserError
 
-OUTPUTS = ("probabilities", "logits")
-
 
 class Model(NamedTuple):
     """What predicts.
@@ -84,11 +82,7 @@ def _open_export(args) -> Model:
 
 def _recorded_output(path: str) -> Optional[str]:
     """Return what a record says that the model returns, None if it does not say."""
-    model = trained_network.read_json_record(path).get("model")
-    output = model.get("output") if isinstance(model, dict) else None
-    if output not in OUTPUTS + (None,):
-        raise UserError("{}: `output` is {}; accepted: {}".format(path, output, ", ".join(OUTPUTS)))
-    return output
+    return trained_network.read_json_record(path).get("model", {}).get("output")
 
 
 def _normalisation(args, described) -> Callable[[np.ndarray], np.ndarray]:
@@ -107,8 +101,8 @@ def _normalisation(args, described) -> Callable[[np.ndarray], np.ndarray]:
 def as_probabilities(outputs: np.ndarray, output: Optional[str]) -> np.ndarray:
     """Return what a model returned, [N, classes], as probabilities.
 
-    output: what it is, one of OUTPUTS; None if that is not known: then rows without a negative
-            number whose sum is 1 are taken for probabilities
+    output: what it is, one of schema.OUTPUTS; None if that is not known: then rows without a
+            negative number whose sum is 1 are taken for probabilities
     """
     if output is None:
         are = (outputs >= 0).all() and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3)

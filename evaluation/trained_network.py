@@ -7,8 +7,10 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 from common.cli import Parser
 from common.files import write_whole
 from common.flags import add_data_flags, add_network_flags, network_flags, recipe_from
+from run_directory import schema
 from run_directory.checkpoints import find_checkpoint
-from run_directory.record import RECORD, read_json_record, recipe_from_dict, settings_of
+from run_directory.record import RECORD, read_json_record, recipe_of, settings_of
+from run_directory.schema import required
 from run_directory.weights import KERAS_FILES, read_weights
 from sparsenet import official_pytorch
 from sparsenet.errors import UserError
@@ -227,9 +229,7 @@ def _recorded(args, path: str) -> Description:
             )
         )
     record = read_json_record(path)
-    if not isinstance(record.get("recipe"), dict):
-        raise UserError("{} is not complete: `recipe`".format(path))
-    recipe = recipe_from_dict(record["recipe"])
+    recipe = recipe_of(record, path)
     if args.dataset is not None and args.dataset != recipe.dataset:
         raise UserError(
             "--dataset {}; accepted: {}, what {} was trained on".format(
@@ -239,10 +239,15 @@ def _recorded(args, path: str) -> Description:
     classes = _recorded_classes(record, path, recipe.config.classes)
     preprocessing = record.get("preprocessing")
     is_run = os.path.basename(path) == RECORD
-    if not isinstance(preprocessing, dict) or not {"mean", "std"} <= set(preprocessing):
-        if is_run or preprocessing is not None:
-            raise UserError("{} is not complete: `preprocessing`".format(path))
+    if preprocessing is None and not is_run:
         return Description(recipe, args.dataset_dir, None, None, classes)
+    for name in ("mean", "std"):
+        constant = required(record, "preprocessing." + name, path)
+        if recipe.config.image_size != schema.IMAGE[0] and _is_image(constant):
+            raise UserError(
+                "{}: `preprocessing.{}` is an image of 32x32; accepted: constants of {} "
+                "pixels".format(path, name, recipe.config.image_size)
+            )
     if not is_run or args.dataset_dir is not None:
         return Description(recipe, args.dataset_dir, None, preprocessing, classes)
     settings = settings_of(record, path)
@@ -252,14 +257,15 @@ def _recorded(args, path: str) -> Description:
     )
 
 
+def _is_image(constant) -> bool:
+    return isinstance(constant, list) and isinstance(constant[0], list)
+
+
 def _recorded_classes(record: dict, path: str, count: int) -> Optional[Tuple[str, ...]]:
     """Return the names of the classes that a record has, None if it has none."""
-    data = record.get("data")
-    names = record.get("classes") or (data.get("classes") if isinstance(data, dict) else None)
+    names = record.get("classes") or record.get("data", {}).get("classes")
     if names is None:
         return None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError("{}: `classes` is no list of names".format(path))
     if len(names) != count:
         raise UserError(
             "{}: `classes` has {} names; accepted: {}, as the network has".format(

@@ -5,7 +5,6 @@ their types are those of `npu_bridge`'s NpuOptimizer, whose parameter map silent
 of another type and then does something else.
 """
 
-import argparse
 import dataclasses
 import json
 import os
@@ -13,6 +12,7 @@ import re
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from common import json_records
+from common.cli import number, refused
 from run_directory.record import read_record
 from sparsenet.errors import UserError
 
@@ -50,7 +50,7 @@ STEPS = Option(
 def _is_json_object(text: str) -> bool:
     try:
         return isinstance(json.loads(text), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -126,24 +126,17 @@ def loss_scale(text: str) -> Optional[LossScale]:
     if text == "dynamic":
         return DYNAMIC
     kind, _, value = text.partition(":")
-    try:
-        number = float(value)
-    except ValueError:
-        number = 0.0
-    if kind != "fixed" or not 1 <= number < 2.0**126:
-        raise argparse.ArgumentTypeError(
-            "{!r}; accepted: fixed:N with N of at least 1, dynamic, none".format(text)
-        )
-    return LossScale("fixed", number)
+    scale = number(value)
+    if kind != "fixed" or not 1 <= scale < 2.0**126:
+        raise refused(text, "fixed:N with N of at least 1, dynamic, none")
+    return LossScale("fixed", scale)
 
 
 def value_of(key: str, text: str) -> Value:
     """Return `text` in the type of an option; ArgumentTypeError if it is not accepted."""
     option = OPTIONS[key]
     if not option.is_accepted(text):
-        raise argparse.ArgumentTypeError(
-            "{!r}; accepted for {}: {}".format(text, key, option.accepted)
-        )
+        raise refused(text, "for {}: {}".format(key, option.accepted))
     if option.field == "b":
         return text.lower() in ("1", "true")
     return int(text) if option.field == "i" else text
@@ -158,9 +151,7 @@ def pair(text: str) -> Tuple[str, Value]:
     """Return the key and the value of an option: `deterministic=1` -> ("deterministic", 1)."""
     key, equals, value = text.partition("=")
     if not equals or key not in OPTIONS:
-        raise argparse.ArgumentTypeError(
-            "{!r}; accepted: KEY=VALUE with one of the keys {}".format(text, ", ".join(OPTIONS))
-        )
+        raise refused(text, "KEY=VALUE with one of the keys {}".format(", ".join(OPTIONS)))
     return key, value_of(key, value)
 
 

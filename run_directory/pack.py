@@ -5,9 +5,11 @@ import glob
 import os
 import tempfile
 import zipfile
-from typing import Iterator, List
+from typing import Iterator, List, Sequence
 
+from common.archives import DAMAGED
 from common.files import written_whole
+from common.streams import most_unpacked
 from run_directory.checkpoints import checkpoints_of
 from run_directory.packages import REQUIREMENTS
 from run_directory.record import GRAPH, RECORD
@@ -15,8 +17,7 @@ from run_directory.table import find_table
 from sparsenet.errors import UserError
 
 ENDING = ".zip"
-# The files of a run are compressed 30-fold at most: what claims more is no pack.
-MOST_COMPRESSED, SMALL = 200, 2**20
+MOST_FILES = 1000
 
 
 def packed_files(directory: str) -> List[str]:
@@ -56,20 +57,30 @@ def unpacked(path: str) -> Iterator[str]:
         try:
             with zipfile.ZipFile(path) as archive:
                 members = [each for each in archive.infolist() if not each.is_dir()]
-                folders = {_checked(each, path) for each in members}
-                if len(folders) != 1:
-                    raise UserError("{} is no pack of a run: {} folders".format(path, len(folders)))
+                folder = _folder_of(members, path)
                 archive.extractall(place, members)
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+        except UserError:
+            raise
+        except DAMAGED as error:
             raise UserError("{} can't be unpacked: {}".format(path, error))
-        yield os.path.join(place, folders.pop())
+        yield os.path.join(place, folder)
 
 
-def _checked(member: zipfile.ZipInfo, path: str) -> str:
-    """Return the folder of a member; UserError if it is not one that `pack` writes."""
-    folder, _, name = member.filename.partition("/")
-    is_plain = name and "/" not in name and folder not in ("", ".", "..") and ":" not in folder
-    is_small = member.file_size <= MOST_COMPRESSED * member.compress_size + SMALL
-    if not (is_plain and is_small):
-        raise UserError("{} is no pack of a run: it holds {!r}".format(path, member.filename))
-    return folder
+def _folder_of(members: Sequence[zipfile.ZipInfo], path: str) -> str:
+    """Return the folder of all members; UserError if they are not what `pack` writes."""
+    for member in members:
+        folder, _, name = member.filename.partition("/")
+        if not name or "/" in name or folder in ("", ".", "..") or ":" in folder:
+            raise UserError(
+                "{} is no pack of a run: it holds {!r}".format(path, member.filename[:80])
+            )
+    folders = {member.filename.partition("/")[0] for member in members}
+    most = most_unpacked(os.path.getsize(path))
+    for is_right, what in [
+        (len(folders) == 1, "{} folders".format(len(folders))),
+        (len(members) <= MOST_FILES, "{:,} files".format(len(members))),
+        (sum(each.file_size for each in members) <= most, "more than {:,} bytes".format(most)),
+    ]:
+        if not is_right:
+            raise UserError("{} is no pack of a run: it holds {}".format(path, what))
+    return folders.pop()

@@ -9,6 +9,7 @@ import os
 
 from common import json_records
 from common.files import write_whole
+from run_directory.schema import require_valid, required
 from run_directory.settings import DEFAULT_SEED, Settings, settings_from_dict
 from sparsenet.errors import UserError
 from sparsenet.recipes import Recipe, check
@@ -16,6 +17,7 @@ from sparsenet.recipes import Recipe, check
 RECORD = "run.json"
 GRAPH = "graph.pbtxt"
 CURVES = "curves.png"
+MOST_BYTES = 2**20  # of run.json: a mean image takes 0.1 MB
 FORMAT = 2  # of run.json; 1 had other names for some fields, see RENAMED
 ABOUT = "about"  # entry of a file of activations: the network and images that it is for
 
@@ -100,15 +102,22 @@ def read_record(directory: str) -> dict:
 
 
 def read_json_record(path: str) -> dict:
-    """Return run.json, or the record beside a converted file; UserError if it is damaged."""
+    """Return run.json, or the record beside a converted file; UserError if it is damaged.
+
+    Each of its fields is of a value that it may have, see schema.py; some may be absent.
+    """
     try:
+        if os.path.getsize(path) > MOST_BYTES:
+            raise ValueError("larger than {:,} bytes".format(MOST_BYTES))
         with open(path, encoding="utf-8-sig") as stream:
             record = json.load(stream)
         if not isinstance(record, dict):
             raise ValueError("not an object")
     except (OSError, ValueError, RecursionError) as error:
         raise UserError("{} can't be read: {}".format(path, error))
-    return in_todays_words(record)
+    record = in_todays_words(record)
+    require_valid(record, path)
+    return record
 
 
 # section -> name of a field in format 1 -> name today.
@@ -149,10 +158,12 @@ def read_settings(directory: str) -> Settings:
 
 def settings_of(record: dict, path: str) -> Settings:
     """Return the settings in the run.json that was read from `path`; UserError if it has none."""
-    for field in ("settings", "recipe"):
-        if not isinstance(record.get(field), dict):
-            raise UserError("{} is not complete: `{}`".format(path, field))
-    return settings_from_dict(record["settings"], recipe_from_dict(record["recipe"]))
+    return settings_from_dict(required(record, "settings", path), recipe_of(record, path))
+
+
+def recipe_of(record: dict, path: str) -> Recipe:
+    """Return the recipe in a record that was read from `path`; UserError if it has none."""
+    return recipe_from_dict(required(record, "recipe", path))
 
 
 def recipe_from_dict(data: dict) -> Recipe:

@@ -5,6 +5,7 @@ import os
 from typing import Optional, Tuple
 
 from common import json_records
+from sparsenet.errors import require
 from sparsenet.recipes import Recipe
 
 MAX_SEED = 2**32 - 1
@@ -68,4 +69,19 @@ def settings_to_dict(settings: Settings) -> dict:
 
 def settings_from_dict(fields: dict, recipe: Recipe) -> Settings:
     """Return the settings that :func:`settings_to_dict` wrote; UserError names an invalid field."""
-    return json_records.read(Settings, dict(fields, recipe=recipe))
+    settings = json_records.read(Settings, dict(fields, recipe=recipe))
+    check(settings)
+    return settings
+
+
+def check(settings: Settings) -> None:
+    """Raise UserError, naming the field, for a value that no flag can give it."""
+    gpus = settings.gpus or ()
+    at_least_1 = "a whole number of at least 1, or null"
+    for field, is_accepted, accepted in [
+        ("seed", 0 <= settings.seed <= MAX_SEED, "a whole number from 0 to {}".format(MAX_SEED)),
+        ("subset", settings.subset is None or settings.subset >= 1, at_least_1),
+        ("steps_per_epoch", (settings.steps_per_epoch or 1) >= 1, at_least_1),
+        ("gpus", min(gpus, default=0) >= 0 and len(set(gpus)) == len(gpus), "different numbers"),
+    ]:
+        require(is_accepted, field, getattr(settings, field), accepted)

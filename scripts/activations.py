@@ -13,6 +13,7 @@ from evaluation.activations import save
 from evaluation.logits import is_for_keras
 from common.cli import Parser, int_at_least, new_file, new_folder
 from common.keras_stack import choose_backend
+from common.quiet import stderr_kept_back
 from sparsenet.errors import UserError, exit_code_of
 from platforms.npu_options import ALWAYS, PRECISION_MODES
 
@@ -115,7 +116,8 @@ def main() -> None:
                 args.images, len(network.data.test.labels)
             )
         )
-    batch, _ = next(network.data.test_batches(args.images))
+    with stderr_kept_back():  # decoders write to it of damaged images
+        batch, _ = next(network.data.test_batches(args.images))
     if args.ascend_npy:
         write_ascend_npy(args, network, batch)
     if args.out:

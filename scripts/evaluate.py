@@ -15,7 +15,7 @@ from evaluation.exports import require_packages
 from evaluation.logits import logits_of
 from evaluation.confusion import confusion_matrix, plot_confusion
 from common.cli import Parser, new_file, int_at_least
-from sparsenet.errors import exit_code_of
+from sparsenet.errors import exit_code_of, printable, shortened
 from sparsenet.published import errors_as_trained
 
 MANY = 20  # with more classes than this, the top-5 error is printed too
@@ -70,9 +70,7 @@ def main() -> None:
 def print_result(result: Evaluation, names) -> None:
     """Print a line for each class that has images, and one for all of them."""
     has_top_5 = len(names) > MANY
-    names = [
-        name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "..." for name in names
-    ]
+    names = [shortened(printable(name), LONGEST_NAME) for name in names]
     width = max(8, *map(len, names))
     figures = [("error", "{:>8.2%}", result.incorrect())]
     if has_top_5:

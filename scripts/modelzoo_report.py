@@ -12,7 +12,8 @@ from typing import Any, Dict, List
 from common.cli import Parser, int_at_least
 from sparsenet.errors import UserError, exit_code_of
 from run_directory.table import Row, find_table, read_rows, summary
-from run_directory.record import read_record
+from run_directory.record import RECORD, read_record
+from run_directory.schema import required
 from common.files import write_whole
 
 NETWORK = "SparseNet_ID1616_for_TensorFlow"
@@ -64,8 +65,8 @@ def figures(record: dict, rows: List[Row], case: str, seconds: int) -> Dict[str,
     start of a run, see run_directory.table.summary. TrainAccuracy is the fraction of test images
     that the trained network classifies correctly, ActualLoss the training loss of the last epoch.
     """
-    devices = len(record["devices"]) * record.get("workers", 1)
-    batch = record["recipe"]["batch_size"]
+    devices = max(1, len(required(record, "devices", RECORD)) * record.get("workers", 1))
+    batch = required(record, "recipe.batch_size", RECORD)
     found = summary(rows)
     name = "{}_bs{}_{}p_{}".format(NETWORK, batch // devices, devices, case)
     return {

@@ -24,7 +24,8 @@ from sparsenet.costs import skip_connections, gradient_paths, parameters
 from sparsenet.published import PUBLISHED, QUOTED, RECIPES, Published
 from sparsenet.recipes import CLASSES, Recipe
 from run_directory.table import find_table, read_rows
-from run_directory.record import read_record
+from run_directory.record import RECORD, read_record
+from run_directory.schema import required
 from sparsenet.config import SparseNetConfig
 from sparsenet.plan import blocks
 
@@ -311,9 +312,9 @@ def plot_runs(directories, path) -> None:
         if not rows:
             raise UserError("{} holds no finished epoch".format(directory))
         runs[name] = rows
-    record = read_record(directories[0])
-    title = "{} on {}".format(record["recipe"]["name"], record["recipe"]["dataset"])
-    plot_curves(runs, title, path)
+    record, source = read_record(directories[0]), os.path.join(directories[0], RECORD)
+    names = [required(record, "recipe." + field, source) for field in ("name", "dataset")]
+    plot_curves(runs, " on ".join(names), path)
 
 
 def parser() -> Parser:

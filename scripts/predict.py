@@ -17,7 +17,7 @@ from common.cli import Parser, int_at_least
 from evaluation import trained_network
 from evaluation.image_files import find_images
 from evaluation.predictions import Model, open_model, predict
-from sparsenet.errors import EXIT_MISUSE, UserError, exit_code_of, report
+from sparsenet.errors import EXIT_MISUSE, UserError, exit_code_of, printable, report
 
 MODELS = """\
 MODEL  a run directory, a checkpoint, .keras, .weights.h5, .npz, a checkpoint of the
@@ -108,18 +108,13 @@ def as_json(path: str, found: List[dict]) -> str:
 
 def as_text(path: str, found: List[dict]) -> str:
     """Return the path of an image and, in lines of at most 80 characters, its classes."""
-    names = [each["class"] or "class {}".format(each["label"]) for each in found]
+    names = [printable(each["class"] or "class {}".format(each["label"])) for each in found]
     classes = ", ".join(
         "{:.1%} {}".format(each["probability"], name).replace(" ", NO_BREAK)
         for each, name in zip(found, names)
     )
     lines = textwrap.wrap(classes, 78, break_long_words=False, break_on_hyphens=False)
     return "\n  ".join([printable(path)] + [line.replace(NO_BREAK, " ") for line in lines])
-
-
-def printable(path: str) -> str:
-    """Return a path without characters that would move the cursor of a terminal."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in path)
 
 
 if __name__ == "__main__":

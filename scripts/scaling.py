@@ -17,7 +17,7 @@ import sys
 import tempfile
 from typing import List
 
-from common.cli import Parser, positive, int_at_least, ints_at_least
+from common.cli import Parser, seconds, int_at_least, ints_at_least
 from sparsenet.errors import RunFailed, UserError, exit_code_of
 from run_directory.table import find_table, read_rows, summary
 
@@ -41,7 +41,7 @@ def parser() -> Parser:
         "--steps", type=int_at_least(2), metavar="N", default=50, help="steps per epoch [50]"
     )
     parser.add_argument(
-        "--timeout", type=positive, metavar="S", default=3600, help="seconds per run [3600]"
+        "--timeout", type=seconds, metavar="S", default=3600, help="seconds per run [3600]"
     )
     return parser
 

@@ -14,6 +14,9 @@ from sparsenet.errors import require
 # Far above any network of the papers; beyond these, memory or patience would run out.
 MAX_LAYERS = 5000
 MAX_GROWTH = 4096
+MAX_CLASSES = 100_000
+MAX_READS = 500_000  # outputs that layers read, in all: a dense block of 1,000 layers
+MAX_BLOCKS = 6  # each transition halves a map: of 32 pixels, as of 56, the sixth has 1
 FETCHES = ("sparse", "dense", "plain", "nearest_farthest", "channel_window")
 COMBINES = ("concat", "sum")
 ATTENTIONS = ("none", "liu_zeng", "se")
@@ -105,9 +108,13 @@ class SparseNetConfig:
         at_least_1 = "a whole number of at least 1"
         wide = "at most {}".format(MAX_GROWTH)
         deep = "at most {} layers".format(MAX_LAYERS)
+        blocks = "at most {} blocks, behind which no pixel is left".format(MAX_BLOCKS)
+        reads = "fewer with {}: at most {} outputs are read".format(self.fetch, MAX_READS)
         for field, is_accepted, accepted in [
             ("layers", count >= 1 and min(self.layers) >= 1, "numbers of at least 1"),
             ("layers", sum(self.layers) <= MAX_LAYERS, deep),
+            ("layers", self.is_residual or count <= MAX_BLOCKS, blocks),
+            ("layers", self._most_reads <= MAX_READS, reads),
             ("growth_rate", len(self.growth_rate) == count, per_block),
             ("growth_rate", min(self.growth_rate, default=0) >= 1, "numbers of at least 1"),
             ("growth_rate", max(self.growth_rate, default=0) <= MAX_GROWTH, wide),
@@ -123,9 +130,11 @@ class SparseNetConfig:
             ("attention", self.attention in ATTENTIONS, ", ".join(ATTENTIONS)),
             ("stem", self.stem in STEMS, ", ".join(STEMS)),
             ("stem_channels", stem is None or stem >= 1, at_least_1),
+            ("stem_channels", (stem or 1) <= 2 * MAX_GROWTH, "at most {}".format(2 * MAX_GROWTH)),
             ("head", self.head in HEADS, ", ".join(HEADS)),
             ("classes", self.classes >= 1, at_least_1),
-            ("bn_epsilon", self.bn_epsilon > 0, "a number above 0"),
+            ("classes", self.classes <= MAX_CLASSES, "at most {}".format(MAX_CLASSES)),
+            ("bn_epsilon", 0 < self.bn_epsilon < 1, "above 0 and below 1"),
         ]:
             require(is_accepted, field, getattr(self, field), accepted)
         if self.is_residual or self.fetch == "channel_window":
@@ -140,6 +149,20 @@ class SparseNetConfig:
     def is_residual(self) -> bool:
         """Return whether the units are those of pre-activation ResNets."""
         return self.unit.startswith("residual")
+
+    @property
+    def _most_reads(self) -> int:
+        """Return a bound of the number of outputs that layers read, or look at to know what."""
+        window = self.nearest + self.farthest
+        return sum(
+            {
+                "dense": n * n // 2,
+                "nearest_farthest": n * min(n, window),
+                # All outputs before a layer pass through the window.
+                "channel_window": n * n // 2 * min(n, window),
+            }.get(self.fetch, n)
+            for n in self.layers
+        )
 
     @property
     def stem_width(self) -> int:

@@ -12,6 +12,7 @@ from typing import Callable, Optional
 EXIT_FAILED = 1  # the work itself failed, e.g. the loss became NaN
 EXIT_MISUSE = 2  # the command or its input is wrong; nothing was written
 EXIT_INTERRUPTED = 130  # Ctrl-C, as shells report it (128 + SIGINT)
+LONGEST_VALUE = 100  # characters of a value that a message shows
 
 
 class UserError(ValueError):
@@ -30,8 +31,8 @@ def require(condition: bool, field: str, value: object, accepted: str) -> None:
 
 def wrong_value(field: str, value: object, accepted: str) -> str:
     """Return the sentence that says which values of a field are accepted instead."""
-    shown = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else value
-    return "`{}` is {}; accepted: {}".format(field, shown, accepted)
+    text = ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+    return "`{}` is {}; accepted: {}".format(field, shortened(text, LONGEST_VALUE), accepted)
 
 
 def exit_code_of(command: Callable[[], Optional[int]]) -> int:
@@ -68,5 +69,28 @@ def report(message: object, code: int) -> int:
     """Print a message as one line on stderr, and return `code`."""
     with contextlib.suppress(OSError):
         sys.stdout.flush()
-    print("error: {}".format(" ".join(str(message).split())), file=sys.stderr)
+    line = shortened(printable(" ".join(str(message).split())), LONGEST_MESSAGE)
+    print("error: {}".format(line), file=sys.stderr)
     return code
+
+
+def printable(text: str) -> str:
+    """Return text that may come from a file as it can be shown: what is no letter is escaped.
+
+    Else it could move the cursor of a terminal, or turn the direction of what follows.
+    """
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
+        for each in text
+    )
+
+
+LONGEST_MESSAGE = 2000  # letters
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return a text of at most so many letters: its beginning and its end, if it is longer."""
+    if len(text) <= longest:
+        return text
+    end = (longest - 5) // 2
+    return "{} ... {}".format(text[: longest - 5 - end], text[len(text) - end :])

@@ -99,7 +99,7 @@ class Recipe:
 
 def check(recipe: Recipe) -> None:
     """Raise UserError for a schedule or a data set that no run can have."""
-    infinite = float("inf")
+    infinite = 1e38  # in float32
     milestones = [epoch for epoch, _ in recipe.lr_milestones]
     in_order = all(a < b for a, b in zip([0] + milestones, milestones))
     for field, is_accepted, accepted in [
@@ -117,7 +117,8 @@ def check(recipe: Recipe) -> None:
     later = "epochs of at least 1, each later than the one before"
     require(in_order, "lr_milestones", milestones, later)
     divisors = [divisor for _, divisor in recipe.lr_milestones]
-    require(all(d > 0 for d in divisors), "lr_milestones", divisors, "divisors above 0")
+    above_0 = all(0 < divisor < infinite for divisor in divisors)
+    require(above_0, "lr_milestones", divisors, "divisors above 0")
     is_large = recipe.config.stem == "imagenet"
     fitting = ["imagenet"] if is_large else [name for name in CLASSES if name != "imagenet"]
     fitting.append("folder")

@@ -1,7 +1,15 @@
+import bz2
+import contextlib
+import gzip
+import io
+import lzma
 import os
 import pickle
 import shutil
+import struct
 import tarfile
+import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -14,10 +22,12 @@ from conftest import (
     write_binary_layout,
     write_python_layout,
 )
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 import cifar_data
 from cifar_data import Augmentation, ImageSet
+from common import safe_pickle, streams, tar
+from common.archives import read_archive
 from run_directory.settings import settings_from_dict, settings_to_dict
 from sparsenet.errors import UserError
 from training.command_line import parse
@@ -44,6 +54,20 @@ def test_python_layout(tmp_path, protocol, capsys):
     assert data.train.images.dtype == np.uint8 and data.train.labels.dtype == np.int32
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 2 and "100 training images" in said[0] and "20 test images" in said[1]
+
+
+def test_a_batch_as_python_2_wrote_the_official_ones():
+    pixels = bytes(range(256)) * 12
+    content = (
+        b"\x80\x02}q\x01(U\x04dataq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\nndarray\n"
+        b"q\x04K\x00\x85U\x01b\x87Rq\x05(K\x01K\x01M\x00\x0c\x86cnumpy\ndtype\nq\x06U\x02u1K\x00K\x01"
+        b"\x87Rq\x07(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T\x00\x0c\x00\x00"
+        + pixels
+        + b"tbU\x06labelsq\x08]q\x09K\x03aU\x09filenamesq\x0a]q\x0bU\x05a.pngq\x0cau."
+    )
+    found = cifar_data._read_python(content, "data_batch_1", 10)
+    planes = np.frombuffer(pixels, np.uint8)[None]
+    assert np.array_equal(found.images, images_of(planes)) and found.labels.tolist() == [3]
 
 
 def test_all_layouts_of_the_same_images_are_the_same(tmp_path):
@@ -245,6 +269,141 @@ def test_a_pickle_can_not_forge_an_array_of_pointers(tmp_path):
     refused(tmp_path, "data_batch_1", "V8")
 
 
+def laughs(depth=30):
+    """Return the operations that make lists within each other, of 10 ** depth numbers."""
+    return b"](" + b"K\1" * 10 + b"eq\0" + (b"0](" + b"h\0" * 10 + b"eq\0") * (depth - 1)
+
+
+COLLIDING = b"".join(b"\x8a\x08" + struct.pack("<q", i * (2**61 - 1)) + b"N" for i in range(4))
+# What a pickle asks for -> its content, and what is said of it.
+GREEDY_PICKLES = {
+    "a memo of 2^27 entries": (b"Nr\xff\xff\xff\x07.", "a NoneType"),
+    "data of 10^30 numbers": (b"(Vlabels\n]Vdata\n" + laughs() + b"d.", "`data` is float64"),
+    "a type of 10^30 numbers": (
+        b"cnumpy\ndtype\n(" + laughs() + b"tR.",
+        "a list, which is no",
+    ),
+    "a code of 10^30 numbers": (b"c_codecs\nencode\n(Va\n" + laughs() + b"tR.", "another encoding"),
+    "many objects": (b"(" + b"}" * 3000 + b"d.", "too many objects"),
+    "many digits": (b"I" + b"9" * 10**6 + b"\n.", "no number"),
+    "many digits of old": (b"L" + b"9" * 10**6 + b"L\n.", "no number"),
+    "a memo at 10^30": (b"Np" + b"9" * 30 + b"\n.", "no number"),
+    "keys that collide": (b"(" + COLLIDING + b"d.", "other keys than names"),
+    "a key that is a number": (b"}K\1K\2s.", "other keys than names"),
+    "entries of a list": (b"](K\1K\2u.", "entries of a list"),
+    "the same bytes again": (
+        b"(V" + b"a" * 500 + b"\nq\0" + b"c_codecs\nencode\n(h\0Vlatin1\ntR" * 100 + b"l.",
+        "again and again",
+    ),
+    "other code": (b"c_codecs\nencode\n}V__defaults__\nNsb.", "the state of a method"),
+    "many levels": (b"]" + b"\x85" * 500 + b".", "a tuple"),
+    "marks": (b"(" * 500 + b".", "damaged"),
+}
+
+
+@pytest.mark.parametrize("name", GREEDY_PICKLES)
+def test_a_pickle_takes_no_more_than_its_file_has(name, monkeypatch):
+    """Each of these, or one like it, took minutes or gigabytes."""
+    monkeypatch.setattr(safe_pickle, "MOST_READS", 2000)
+    content, word = GREEDY_PICKLES[name]
+    with pytest.raises(UserError, match="data_batch_1.*({})".format(word)):
+        cifar_data._read_python(content, "data_batch_1", 10)
+
+
+@pytest.mark.skipif(pickle.HIGHEST_PROTOCOL < 5, reason="Python 3.7 knows no such array")
+def test_a_writeable_array_of_the_newest_pickles_is_of_the_size_that_there_is():
+    planes, labels = random_set(20, 10, 0)
+    content = pickle.dumps({"data": planes, "labels": labels}, pickle.HIGHEST_PROTOCOL)
+    assert np.array_equal(cifar_data._read_python(content, "a", 10).images, images_of(planes))
+    size = struct.pack("<Q", planes.nbytes)
+    assert content.count(size) == 1
+    with pytest.raises(UserError, match="holds|damaged"):
+        cifar_data._read_python(content.replace(size, struct.pack("<Q", 2**40)), "a", 10)
+
+
+# Archives of CIFAR-10 that are none -------------------------------------------------------------
+
+
+def tar_member(name, content=b"", **fields):
+    """Return a member of a tar; fields: of its header, in place of those it has."""
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    for field, value in fields.items():
+        setattr(member, field, value)
+    return member.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
+
+
+BATCH = "cifar-10-batches-bin/data_batch_1.bin"
+
+
+STRANGE_ARCHIVES = {
+    "2 GiB": (tar_member(BATCH, size=2**31), "cut off"),
+    "1 TiB": (tar_member(BATCH, size=2**40), "cut off"),
+    "sparse": (tar_member(BATCH, type=tarfile.GNUTYPE_SPARSE), "sparse"),
+    "link": (tar_member(BATCH, type=tarfile.SYMTYPE, linkname="/etc/passwd"), "no c10 files"),
+    "hard link": (tar_member(BATCH, type=tarfile.LNKTYPE, linkname="/etc/passwd"), "no c10 files"),
+    "device": (tar_member(BATCH, type=tarfile.CHRTYPE, devmajor=1, devminor=5), "no c10 files"),
+    "pipe": (tar_member(BATCH, type=tarfile.FIFOTYPE), "no c10 files"),
+    "absolute": (tar_member("/" + BATCH, bytes(3073)), "no c10 files"),
+    "above": (tar_member("../" + BATCH, bytes(3073)), "no c10 files"),
+    "digits": (tar_member("x", b"9" * 2**20 + b" a=b\n", type=tarfile.XHDTYPE), "damaged"),
+    "long field": (tar_member("x", b"13 path=a\n", type=tarfile.XHDTYPE), "damaged"),
+    "empty field": (tar_member("x", b"0 path=a\n", type=tarfile.XHDTYPE), "damaged"),
+    "many": (tar_member("other") * 11, "more than 10 members"),
+    "cut": (tar_member(BATCH, bytes(100))[:-500], "cut off"),
+    "checksum": (b"\1" + tar_member(BATCH, bytes(3073)), "no tar"),
+    "nothing": (bytes(1024), "no c10 files"),
+    "empty": (b"", "empty"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE_ARCHIVES)
+def test_an_archive_of_other_things_is_refused(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(tar, "MOST_MEMBERS", 10)
+    content, word = STRANGE_ARCHIVES[name]
+    (tmp_path / "cifar.tar").write_bytes(content)
+    with pytest.raises(UserError, match="cifar.tar.*({})".format(word)):
+        cifar_data.load("c10", str(tmp_path / "cifar.tar"))
+
+
+@pytest.mark.parametrize("name", [BATCH, "other"])
+@pytest.mark.parametrize("opener", [gzip.open, bz2.open, lzma.open])
+def test_an_archive_that_unpacks_to_far_more_than_it_is(tmp_path, opener, name, monkeypatch):
+    monkeypatch.setattr(streams, "SMALL", 2**22)
+    path = tmp_path / "cifar-10-binary.tar.gz"
+    with opener(str(path), "wb") as stream:
+        stream.write(tar_member(name, size=2**30) + bytes(5 * 2**20))
+    assert path.stat().st_size < 2**15
+    with pytest.raises(UserError, match="more than 4,194,304 bytes"):
+        cifar_data.load("c10", str(path))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_file_that_unpacks_to_far_more_than_it_is(tmp_path, method, monkeypatch):
+    monkeypatch.setattr(streams, "SMALL", 2**22)
+    with zipfile.ZipFile(str(tmp_path / "c10.zip"), "w", method) as archive:
+        archive.writestr(BATCH, bytes(5 * 2**20))
+    with pytest.raises(UserError, match="c10.zip.*more than 4,194,304 bytes"):
+        cifar_data.load("c10", str(tmp_path / "c10.zip"))
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_every_format_of_tar_is_read(tmp_path, format):
+    """With names that need a prefix, or a header of their own, and sizes beyond octal digits."""
+    names = ["a" * 60 + "/" + "b" * 80, "dir/ä" + "c" * 70, "plain", "empty"]
+    if format != tarfile.USTAR_FORMAT:
+        names.append("long/" * 60 + "name")
+    with tarfile.open(str(tmp_path / "a.tar"), "w", format=format) as archive:
+        for index, name in enumerate(names):
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = 600 * (name != "empty"), 1.5
+            archive.addfile(member, io.BytesIO(bytes([index]) * member.size))
+    found = read_archive(str(tmp_path / "a.tar"), lambda name: True)
+    assert found == {
+        name: bytes([index]) * 600 * (name != "empty") for index, name in enumerate(names)
+    }
+
+
 @pytest.mark.parametrize("kind", ["w:gz", "w:xz", "w:bz2"])
 @pytest.mark.parametrize("damage", ["byte", "end"])
 def test_a_damaged_archive_is_found_though_its_files_look_whole(tmp_path, kind, damage):
@@ -284,6 +443,102 @@ def test_svhn_of_another_kind(tmp_path):
     images = np.zeros((32, 32, 3, 2), np.uint8)
     savemat(str(tmp_path / "train_32x32.mat"), {"X": images, "y": [[1], [11]]})
     refused(tmp_path, "image 1 has label 11", "1 to 10", name="svhn")
+
+
+def svhn_bytes(count=3, compressed=False):
+    stream = io.BytesIO()
+    images = np.arange(3072 * count).reshape(32, 32, 3, count).astype(np.uint8)
+    labels = np.arange(1, count + 1, dtype=np.uint8)[:, None]
+    savemat(stream, {"X": images, "y": labels}, do_compression=compressed)
+    return images, stream.getvalue()
+
+
+def read_svhn(content):
+    return cifar_data._read_svhn(bytes(content), "train_32x32.mat", 10)
+
+
+def big_endian(images, labels):
+    """Return a file as a machine of the other order writes it, with names and labels in short."""
+
+    def element(kind, data, order=">"):
+        return struct.pack(order + "II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+    content = b"MATLAB 5.0 MAT-file".ljust(124) + b"\1\0MI"
+    for name, array in ((b"X", images), (b"y", labels)):
+        parts = [element(6, struct.pack(">II", 9, 0))]
+        parts.append(element(5, struct.pack(">{}i".format(array.ndim), *array.shape)))
+        parts.append(struct.pack(">HH4s", len(name), 1, name))
+        parts.append(element(2, array.tobytes("F")))
+        content += element(14, b"".join(parts))
+    return content
+
+
+def test_files_of_matlab_are_read_as_scipy_reads_them():
+    for compressed in (False, True):
+        images, content = svhn_bytes(3, compressed)
+        assert np.array_equal(loadmat(io.BytesIO(content))["X"], images)
+        found = read_svhn(content)
+        assert np.array_equal(found.images, images.transpose(3, 0, 1, 2))
+        assert found.labels.tolist() == [1, 2, 3] and found.labels.dtype == np.int32
+    found = read_svhn(big_endian(images, np.array([[1], [10], [3]], np.uint8)))
+    assert np.array_equal(found.images, images.transpose(3, 0, 1, 2))
+    assert found.labels.tolist() == [1, 0, 3]
+
+
+def test_no_changed_bit_of_a_matlab_file_ends_the_process():
+    """scipy's reader ends it with the type of an element that is another, or none."""
+    for compressed in (False, True):
+        content = svhn_bytes(1, compressed)[1]
+        pixels = slice(200, -160) if not compressed else slice(400, len(content))
+        for place in sorted(set(range(len(content))) - set(range(len(content))[pixels])):
+            for bit in range(8):
+                changed = bytearray(content)
+                changed[place] ^= 1 << bit
+                with contextlib.suppress(UserError):
+                    assert len(read_svhn(changed).labels) == 1
+    content = bytearray(svhn_bytes(1)[1])
+    content[184:188] = bytes(4)
+    with pytest.raises(UserError, match="train_32x32.mat.*kind 0, no numbers"):
+        read_svhn(content)
+
+
+# What is changed in a file -> how, and what is said of it.
+DAMAGES = {
+    "end": (lambda content: content[:-8], "cut off"),
+    "middle": (lambda content: content[:150], "cut off"),
+    "HDF5": (lambda content: b"\x89HDF\r\n\x1a\n" + content, "7.3"),
+    "7.3": (lambda content: b"MATLAB 7.3".ljust(512) + b"\x89HDF\r\n\x1a\n", "7.3"),
+    "version 4": (lambda content: bytes(20) + b"X\0" + content, "version 5"),
+    "version 2": (lambda content: content[:124] + b"\0\2IM" + content[128:], "version 5"),
+    "empty": (lambda content: b"", "version 5"),
+    "no array": (lambda content: content[:128], "no 'X'"),
+    "other numbers": (lambda content: big_endian(np.zeros((2, 2)), np.zeros(1)), "need others"),
+    "zip": (lambda content: content[:128] + struct.pack("<II", 15, 8) + bytes(8), "damaged"),
+    "size": (lambda content: zipped_element(b"\x0e\0\0\0\xff\xff\xff\x7f"), "cut off"),
+    "bomb": (lambda content: zipped_element(bytes(2**22 + 1)), "more than 4,194,304 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_file_of_matlab(name, monkeypatch):
+    monkeypatch.setattr(streams, "SMALL", 2**22)
+    change, word = DAMAGES[name]
+    with pytest.raises(UserError, match="is not an SVHN file.*{}".format(word)):
+        read_svhn(change(svhn_bytes()[1]))
+
+
+def zipped_element(content):
+    """Return a file of one element that is compressed."""
+    packed = zlib.compress(content)
+    return svhn_bytes()[1][:128] + struct.pack("<II", 15, len(packed)) + packed
+
+
+def test_labels_that_are_no_whole_numbers():
+    for label in (1.5, float("nan"), float("inf"), -1.0):
+        stream = io.BytesIO()
+        savemat(stream, {"X": np.zeros((32, 32, 3, 1), np.uint8), "y": np.array([[label]])})
+        with pytest.raises(UserError, match="image 0 has label {}; accepted".format(label)):
+            read_svhn(stream.getvalue())
 
 
 def test_official_size_needs_the_official_md5(tmp_path, monkeypatch):

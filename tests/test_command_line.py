@@ -1,15 +1,20 @@
+import argparse
 import io
 import os
+import re
+import runpy
 import sys
 
 import numpy as np
 import pytest
 from conftest import CHECKOUT, assert_refused, launch, run_python
 
+from common.flags import data_parser
+from platforms import npu_options
 from run_directory.settings import settings_to_dict
 from sparsenet.errors import UserError, exit_code_of
 from sparsenet.published import RECIPES
-from training.command_line import parse
+from training.command_line import parse, training_parser
 
 ORIGINAL = (
     "--dataset c10 --dataset_dir DIR --fetch sparse --depth 100 --growth_rate 24 --batch_size 64 "
@@ -289,3 +294,105 @@ def test_the_streams_of_a_notebook_will_do(monkeypatch):
 
     assert exit_code_of(command) == 2
     assert sys.stderr.getvalue() == "error: 7; accepted: 8\n"
+
+
+# Every flag of every command ---------------------------------------------------------------------
+
+
+def parsers():
+    """The parsers of all commands by name, those of subcommands too."""
+    sys.path.insert(0, str(CHECKOUT / "scripts"))
+    try:
+        for path in sorted((CHECKOUT / "scripts").glob("*.py")):
+            module = runpy.run_path(str(path))
+            if "parser" in module and not isinstance(module["parser"], argparse.ArgumentParser):
+                yield path.name, module["parser"]()
+    finally:
+        sys.path.remove(str(CHECKOUT / "scripts"))
+    npu = training_parser()
+    npu_options.add_flags(npu)
+    yield "main_gpu.py", training_parser()
+    yield "main_npu.py", npu
+    yield "data", data_parser("")
+
+
+def flags_of(name, parser):
+    """Yield (name, parser, arguments in front, flag) of each flag that takes a value."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for kind, sub in action.choices.items():
+                yield from flags_of("{} {}".format(name, kind), sub)
+        elif action.option_strings and action.nargs != 0:
+            yield name, parser, action
+
+
+FLAGS = [each for name, parser in parsers() for each in flags_of(name, parser)]
+IDS = ["{} {}".format(name, action.option_strings[-1]) for name, _, action in FLAGS]
+# Types of flags that are numbers, by the function that makes them.
+NUMERIC = re.compile("int_at_least|ints_at_least|float_where|milestones|device_ids|loss_scale")
+ABSURD = (
+    "-1", "0", "1e400", "-1e400", "nan", "inf", "1" + "0" * 30, "9" * 5000, "1_0", "\u0663",
+    "\uff15", "", " ", "5 5", "0x10", "1;", "\x1b[2J", "x" * 10**5, "9" * 10**5 + "x",
+    "\udc80", "~",
+)  # fmt: skip
+# A value that some flags take, though it looks absurd.
+ZERO_IS_FINE = {
+    "--nearest", "--farthest", "--bottleneck", "--compression", "--dropout", "--weight_decay",
+    "--seed", "--process_id", "--seconds", "--min_cosine", "--gpu",
+}  # fmt: skip
+MINUS_ONE_IS_FINE = {"--min_cosine", "--gpu"}
+
+
+def value_or_message(parser, arguments):
+    """What a parser says of flags: None if it takes them."""
+    for action in parser._actions:
+        action.required = False
+    try:
+        parser.parse_known_args(arguments)
+    except UserError as error:
+        message = str(error)
+        assert len(message) < 900 and message.count("\n") == 0, message
+        return message
+    return None
+
+
+@pytest.mark.parametrize("name, parser, action", FLAGS, ids=IDS)
+def test_no_value_of_a_flag_is_more_than_a_mistake(name, parser, action):
+    flag = action.option_strings[-1]
+    assert "accepted" in value_or_message(parser, [flag + "=--"])
+    for text in ABSURD:
+        message = value_or_message(parser, [flag + "=" + text])
+        if NUMERIC.match(getattr(action.type, "__qualname__", "")):
+            is_fine = (text == "0" and flag in ZERO_IS_FINE) or (
+                text == "-1" and flag in MINUS_ONE_IS_FINE
+            )
+            assert (message is None) == is_fine, (text, message)
+        if message is not None:
+            assert flag in message and "accepted" in message or "its folder" in message
+
+
+def test_every_command_has_been_walked():
+    names = {name for name, _, _ in FLAGS}
+    assert {"compare.py", "freeze_graph.py", "plot.py curves", "main_npu.py", "predict.py"} < names
+    assert len(FLAGS) > 150
+
+
+@pytest.mark.parametrize("argument", ["--=x", "--", "-", "-=", "--=--", "-- -- --", "--\udc80=1"])
+def test_no_argument_is_more_than_a_mistake(argument):
+    for name, parser in parsers():
+        message = value_or_message(parser, argument.split(" "))
+        assert message is None or name, message
+
+
+@pytest.mark.parametrize("argument", ["-h=", "--help=", "--fake=", "--fake=x", "--no-verify=--"])
+def test_a_flag_without_a_value_gets_none(argument):
+    with pytest.raises(UserError, match="accepted: without a value"):
+        settings(argument)
+
+
+def test_the_largest_numbers_that_are_taken():
+    assert settings("--batch_size 2147483647 --seed 4294967295").recipe.batch_size == 2**31 - 1
+    with pytest.raises(UserError, match="--batch_size: '2147483648'; accepted: at most 2147483647"):
+        settings("--batch_size 2147483648")
+    with pytest.raises(UserError, match="--layers: '5,99999999999'; accepted: .*at most 2147483"):
+        settings("--layers 5,99999999999")

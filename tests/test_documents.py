@@ -98,6 +98,8 @@ NOT_RUN = {
     "python scripts/convert.py IN.safetensors OUT.keras --recipe official-pytorch --depth 22 "
     "--growth_rate 8 --bottleneck 1 --compression 0.5 --dataset c10": CONVERTED,
     "python scripts/train_keras.py --recipe digits": "run by test_train_keras.py",
+    "python scripts/fuzz.py --out results/fuzz": "for hours; test_fuzz.py is a short one",
+    "python scripts/fuzz.py svhn tar --inputs 20000": "test_fuzz.py does the same",
     "bash scripts/gpu_reproduce.sh DIR": "run by test_train_keras.py, with a tiny network",
 }
 ORIGINAL = (

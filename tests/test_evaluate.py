@@ -164,9 +164,11 @@ def test_the_classes_of_a_record_have_to_fit(finished_run, tmp_path):
     path.write_text(json.dumps(record))
     result = run_python(EVALUATE, tmp_path / "run")
     assert result.code == 0, result
-    assert all(each in result.out for each in names[:9]) and "xxx..." in result.out
+    assert all(each in result.out for each in names[:9]) and "xxx ... xxx" in result.out
     assert all(len(line) <= 80 for line in result.out.splitlines())
-    for wrong, words in ((names[:3], "3 names"), ("abc", "no list"), ([1] * 10, "no list")):
+    for wrong, words in (
+        (names[:3], "`classes` has 3 names"), ("abc", "a list of text"), ([1] * 10, "a list of te")
+    ):  # fmt: skip
         record["data"]["classes"] = wrong
         path.write_text(json.dumps(record))
-        assert_refused(run_python(EVALUATE, tmp_path / "run"), "run.json: `classes`", words)
+        assert_refused(run_python(EVALUATE, tmp_path / "run"), "run.json: `", "classes`", words)

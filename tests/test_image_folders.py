@@ -132,6 +132,27 @@ def test_a_damaged_image_is_found_before_the_start(folder):
         folder_data.load(str(folder), 32)
 
 
+@pytest.mark.parametrize(
+    "name, content, words",
+    [
+        ("val.txt", b"0.png " + b"9" * 10**6, "val.txt, line 1: '0.png 9*'; accepted"),
+        ("LOC_val_solution.csv", b"0,n1\n" + b"1" * 200000, "csv, line 1: '0 n1'; accepted"),
+        ("LOC_val_solution.csv", b"1" * 200000, "csv, line 1: field larger than"),
+        ("val.txt", b"\xff\xfea\0b", "val.txt, line 1: .*truncated"),
+        ("val.txt", b"a" * 10**6 + b" cat", "val.txt names a{100}, which"),
+        ("val.txt", b"0 1\n0 1\n", "val.txt names 0 twice"),
+    ],
+)
+def test_a_damaged_table_is_refused_in_a_short_line(folder, name, content, words):
+    (folder / "test").rename(folder / "val")
+    for path in sorted((folder / "val").glob("*/*.png")):
+        path.rename(folder / "val" / path.name)
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=words) as error:
+        read(folder, "val")
+    assert len(str(error.value)) < 500
+
+
 def test_layouts_that_are_none(folder, tmp_path):
     for directory, message in [
         (tmp_path / "nowhere", "does not exist"),

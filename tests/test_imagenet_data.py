@@ -4,11 +4,11 @@ import json
 import cv2
 import numpy as np
 import pytest
-from conftest import assert_refused, launch
+from conftest import CHECKOUT, assert_refused, launch, run_python
 
 import imagenet_data
 from run_directory.table import find_table, read_rows
-from sparsenet.errors import RunFailed, UserError
+from sparsenet.errors import UserError
 
 
 def write_folder(root, classes=3, per_class=6, sizes=((300, 400), (500, 260), (256, 256))):
@@ -119,11 +119,11 @@ def test_bad_folders(tmp_path):
         imagenet_data.load(str(tmp_path / "a"))
     broken = tmp_path / "broken.JPEG"
     broken.write_bytes(b"not a picture")
-    with pytest.raises(RunFailed, match="broken.JPEG"):
+    with pytest.raises(UserError, match="broken.JPEG"):
         imagenet_data.decode_file(str(broken))
     whole = (tmp_path / "a" / "train" / "n00000000" / "0.JPEG").read_bytes()
     broken.write_bytes(whole[: len(whole) * 2 // 3])
-    with pytest.raises(RunFailed, match="broken.JPEG"):
+    with pytest.raises(UserError, match="broken.JPEG"):
         imagenet_data.decode_file(str(broken))
     (tmp_path / "a" / "val.txt").write_bytes(b"\xff\xfd.JPEG 0\n")
     with pytest.raises(UserError, match="val.txt names"):
@@ -145,6 +145,15 @@ def test_it_trains(tmp_path):
     assert resumed.code == 0, resumed
     stats = json.loads((tmp_path / "run" / "stats.json").read_text())
     assert [entry["test_top5_error"] for entry in stats][0] == row["test_top5_error"]
+    # Images that are damaged since: those of the test are known by their sizes alone.
+    for split in ("train", "val"):
+        for path in (tmp_path / "data" / split / "n00000001").iterdir():
+            path.write_bytes(bytes(path.stat().st_size))
+    failed = launch("--resume", tmp_path / "run", "--max_epoch", "3")
+    assert failed.code == 1 and failed.err.count("\n") == 1, failed
+    assert ".JPEG: damaged, or no image" in failed.err and "model-6" in failed.err
+    evaluated = run_python(CHECKOUT / "scripts" / "evaluate.py", tmp_path / "run")
+    assert_refused(evaluated, "val/n00000001/0.JPEG: damaged, or no image")
     assert_refused(
         launch(*flags, "--dataset", "c10", "--fake"), "c10", "imagenet, folder with recipe"
     )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import CHECKOUT, assert_refused, launch, run_python
 
+from common import streams
 from run_directory.pack import unpacked
 from sparsenet.errors import UserError
 
@@ -53,15 +54,27 @@ def test_what_is_no_pack_is_refused(tmp_path, names):
     assert [each.name for each in tmp_path.iterdir()] == ["a.zip"]
 
 
-def test_a_bomb_and_a_damaged_file_are_refused(tmp_path):
-    path = str(tmp_path / "a.zip")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a/run.json", bytes(20 * 2**20))
-    with pytest.raises(UserError, match="no pack"), unpacked(path):
+def test_a_bomb_and_a_damaged_file_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(streams, "SMALL", 2**22)
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(str(path), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/run.json", bytes(range(256)) * 2**12)
+    damaged = bytearray(path.read_bytes())
+    damaged[60] ^= 255
+    with zipfile.ZipFile(str(path), "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("a/run.json", "a/model-0.index"):
+            archive.writestr(name, bytes(3 * 2**20))
+    with pytest.raises(UserError, match="no pack.*more than 4,194,304 bytes"), unpacked(str(path)):
         pass
-    (tmp_path / "a.zip").write_bytes(b"PK\3\4 and no more")
-    with pytest.raises(UserError, match="can't be unpacked"), unpacked(path):
+    with zipfile.ZipFile(str(path), "w") as archive:
+        for number in range(1001):
+            archive.writestr("a/{}".format(number), b"")
+    with pytest.raises(UserError, match="no pack.*1,001 files"), unpacked(str(path)):
         pass
+    for content in (b"PK\3\4 and no more", b"", damaged):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="can't be unpacked"), unpacked(str(path)):
+            pass
 
 
 @pytest.mark.trains

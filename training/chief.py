@@ -6,7 +6,7 @@ from typing import Callable, Tuple, Type
 
 from run_directory.checkpoints import latest_checkpoint
 from run_directory.table import Table
-from sparsenet.errors import RunFailed
+from sparsenet.errors import RunFailed, UserError
 from training.prepare import Run
 from training.records import close_records, open_records
 from training.screen import print_start, print_summary, show
@@ -20,12 +20,13 @@ def recorded(
 ) -> None:
     """Run the epochs and write the run directory, however the run ends.
 
-    failures:  exceptions of what trains that end a run, beside RunFailed and OSError
+    failures:  exceptions of what trains that end a run, beside RunFailed, UserError and OSError
     reason_of: returns the line that says what happened
 
     Raises RunFailed that names the last good checkpoint.
     """
-    ends = (RunFailed, OSError) + failures
+    # UserError: an image that can't be read, of those that stay in their files.
+    ends = (RunFailed, UserError, OSError) + failures
     table = open_records(run)
     print_start(run)
     try:

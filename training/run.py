@@ -16,7 +16,7 @@ from tensorpack import logger
 from platforms.platform import Platform
 from platforms.workers import require_one_network
 from run_directory.settings import Settings
-from sparsenet.errors import RunFailed
+from sparsenet.errors import RunFailed, UserError
 from training.chief import recorded
 from training.prepare import Run, prepare
 from training.records import locked, make_folders
@@ -122,7 +122,7 @@ def train_as_worker(run: Run) -> None:
     logger_to_file_only()
     try:
         run_epochs(run, None)
-    except (RunFailed, tf.errors.OpError) as error:
+    except (RunFailed, UserError, tf.errors.OpError) as error:
         raise RunFailed("worker {}: {}".format(run.platform.workers.rank, reason_of(error)))
 
 

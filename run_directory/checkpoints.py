@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional
 import numpy as np
 
 from common.files import written_whole
+from run_directory import bundle
 from sparsenet.arrays import read_npz
 from sparsenet.errors import UserError
 
@@ -115,21 +116,10 @@ def read_arrays(prefix: str) -> Dict[str, np.ndarray]:
 
 
 def _read_tensorflow(prefix: str) -> Dict[str, np.ndarray]:
-    from common.quiet_tensorflow import tensorflow
-
-    errors = (tensorflow.errors.OpError, ValueError, RuntimeError, IndexError, UnicodeError)
     try:
-        reader = tensorflow.train.load_checkpoint(prefix)
-        names = reader.get_variable_to_shape_map()
-        return {name: _as_array(reader.get_tensor(name)) for name in names}
-    except errors as error:
-        reason = str(error).split("\n")[0]
-        raise UserError("checkpoint {} can't be read: {}".format(prefix, reason))
-
-
-def _as_array(value) -> np.ndarray:
-    """Return a value as an array; a string as an object, since numpy's drop zeros at its end."""
-    return np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
+        return bundle.read(prefix)
+    except (OSError, bundle.Damaged) as error:
+        raise UserError("checkpoint {} can't be read: {}".format(prefix, error))
 
 
 def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:

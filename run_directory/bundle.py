@@ -13,6 +13,7 @@ from typing import Dict, Iterator, List, NamedTuple, Set, Tuple
 import numpy as np
 
 from common.crc32c import crc32c, masked
+from sparsenet.arrays import size_of
 
 INDEX = ".index"
 SHARD = ".data-{:05d}-of-{:05d}"
@@ -200,13 +201,6 @@ def _extent(content: bytes) -> Tuple[int, int]:
     return start, lengths[-1] if lengths else -1
 
 
-def _elements(shape: Tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
-
-
 def _key_of_slice(name: bytes, part: Slice) -> bytes:
     """Return the key of the entry of a slice, as TensorFlow's OrderedCode writes it."""
     escaped = name.replace(b"\xff", b"\xff\0").replace(b"\0", b"\0\xff")
@@ -308,7 +302,7 @@ class Bundle:
             raise Damaged("{}: {}".format(name, error))
 
     def _whole(self, name: str, entry: Entry) -> np.ndarray:
-        count = _elements(entry.shape)
+        count = size_of(entry.shape)
         with open(self._file(entry.shard), "rb") as stream:
             stream.seek(entry.offset)
             content = stream.read(entry.size)
@@ -331,8 +325,8 @@ class Bundle:
         _require(all(key in self._all for key in keys), "a part of it is absent")
         parts = {key: self._all[key] for key in keys}
         alike = all(not each.slices and each.type == entry.type for each in parts.values())
-        covered = sum(_elements(each.shape) for each in parts.values())
-        _require(alike and covered == _elements(entry.shape), "its parts do not make it up")
+        covered = sum(size_of(each.shape) for each in parts.values())
+        _require(alike and covered == size_of(entry.shape), "its parts do not make it up")
         found = np.empty(entry.shape, object if entry.type == STRING else _type_of(entry.type))
         for key, part in keys.items():
             _require(len(part) == len(entry.shape), "its parts do not make it up")

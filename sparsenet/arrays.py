@@ -3,7 +3,7 @@
 import re
 import zipfile
 from collections import OrderedDict
-from typing import Dict, List, Mapping
+from typing import Dict, Iterable, List, Mapping
 
 import numpy as np
 
@@ -15,6 +15,14 @@ NAMED = 3  # variables that a message names; a wrong network differs in hundreds
 NETWORK_SCOPES = re.compile(r"(conv0|bn0|block\d+|transition\d+|bn_last|linear)/")
 # The optimizer's slots of a variable are saved under the variable's name.
 SLOTS = re.compile(r"/(Momentum|Adam|Adam_1|RMSProp(_1)?|Adagrad|ExponentialMovingAverage)$")
+
+
+def size_of(shape: Iterable[int]) -> int:
+    """Return the number of elements of a shape; as large as it is, where numpy's would overflow."""
+    size = 1
+    for each in shape:
+        size *= each
+    return size
 
 
 def read_npz(path: str) -> Dict[str, np.ndarray]:

@@ -267,7 +267,7 @@ def value_text(value: np.ndarray) -> str:
     """Return the first values of a constant."""
     shown = ", ".join(
         "{:.6g}".format(float(v)) if isinstance(v, np.floating) else short(str(v), SHOWN_LETTERS)
-        for v in value.ravel()[:SHOWN_VALUES]
+        for v in value.flat[:SHOWN_VALUES]
     )
     more = ", ..." if value.size > SHOWN_VALUES else ""
     return shown + more if value.shape == () else "[{}{}]".format(shown, more)

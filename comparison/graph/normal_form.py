@@ -14,7 +14,10 @@ from common.tf_stack import tf
 
 import numpy as np
 
-from comparison.graph.ops import RANDOM, Op, Ops, in_order, read_ops, users_of
+from comparison.graph.constants import digest
+from comparison.graph.folding import not_computed
+from comparison.graph.nodes import read_ops
+from comparison.graph.ops import RANDOM, Op, Ops, in_order, users_of
 from comparison.graph.steps import GRADIENTS, STEPS
 from run_directory.checkpoints import project_name
 
@@ -45,20 +48,28 @@ class Node:
 
 @dataclasses.dataclass
 class NormalGraph:
-    """Distinct computations, inputs first; applied: how often each normalisation was."""
+    """Distinct computations, inputs first.
+
+    applied: how often each normalisation was
+    not_computed: types of ops of constants alone that were left as they are, counted
+    """
 
     nodes: List[Node]
     applied: Dict[str, int]
+    not_computed: Dict[str, int]
 
 
 def normal_form(graph: tf.GraphDef) -> NormalGraph:
-    """Return the distinct computations of a graph, and how often each normalisation applied."""
+    """Return the distinct computations of a graph, and how often each normalisation applied.
+
+    Raises Malformed.
+    """
     ops = read_ops(graph)
     run = run_by_others(ops)
     applied = {reason: step(ops) for reason, step in STEPS}
     nodes, merged = merge_identical(ops, run)
     applied["ops that repeat the computation of another one"] = merged
-    return NormalGraph(nodes, applied)
+    return NormalGraph(nodes, applied, not_computed(ops))
 
 
 PARTS = (
@@ -167,8 +178,7 @@ def _key(op: Op, inputs, ambiguous: set) -> bytes:
     if op.type == "VariableV2" or op.type.startswith(RANDOM) or attributes in ambiguous:
         parts.append(project_name(op.name))
     if op.value is not None:
-        parts.append("{} {} ".format(op.value.dtype, op.value.shape))
-        parts.append(repr(op.value.tobytes() if op.value.dtype != object else op.value.tolist()))
+        parts.append(digest(op.value))
     sources = [(node.key.hex(), port) for node, port in inputs]
     parts.append(repr(sorted(sources) if op.type in COMMUTATIVE else sources))
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()

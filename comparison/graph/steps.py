@@ -3,35 +3,38 @@
 A step changes the ops in place and returns how many places it changed. STEPS is the list of them.
 """
 
+import functools
 import re
 from typing import Callable, Dict
 
 import numpy as np
 
-from comparison.graph.folding import SHAPES_OF, fold_constants
+from comparison.graph.constants import Constants
+from comparison.graph.folding import fold_constants
+from comparison.graph.nodes import plain_attribute
 from comparison.graph.ops import (
     RANDOM,
     SAVER_CALL,
+    SHAPES_OF,
     Op,
     Ops,
     Output,
     changes_state,
-    definition_of,
     drop,
     drop_with_feeders,
-    plain_attribute,
     read_split_off,
     shape_of,
     split_off,
     users_of,
 )
 from comparison.graph.reductions import broadcast_gradients_of_sums, name_divisors_of_means
+from comparison.graph.structure import definition_of
 from run_directory.checkpoints import project_name
 
 
 def drop_devices(ops: Ops) -> int:
     """Count the device strings, which nothing compares: each platform has its own."""
-    return sum(bool(op.definition.device) for op in ops.values())
+    return sum(bool(op.device) for op in ops.values())
 
 
 def drop_control_dependencies(ops: Ops) -> int:
@@ -79,6 +82,7 @@ LATER_DEFAULTS = {
 }  # fmt: skip
 
 
+@functools.lru_cache(maxsize=None)
 def default_attributes(op_type: str) -> Dict[str, object]:
     """Return the default values of the attributes of a type of op."""
     definition = definition_of(op_type)
@@ -86,7 +90,7 @@ def default_attributes(op_type: str) -> Dict[str, object]:
     for attribute in definition.attr if definition is not None else ():
         defaults.pop(attribute.name, None)
         if attribute.HasField("default_value"):
-            defaults[attribute.name] = plain_attribute(attribute.default_value)
+            defaults[attribute.name] = plain_attribute(attribute.default_value, Constants())
     return defaults
 
 

@@ -1,12 +1,16 @@
 """Whether two graphs are the same computation, as a part of the comparison."""
 
-from typing import Dict, List, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 from comparison.findings import DIFFERENT, SAME, Part, absent, count_words
 from comparison.graph.differences import Difference, compare_graphs
-from comparison.graph.normal_form import normal_form
+from comparison.graph.normal_form import NormalGraph, normal_form
 from comparison.graph.reading import read_graph
+from comparison.graph.structure import Malformed
 from comparison.sources import Source
+from sparsenet.errors import UserError
+
+NAMED = 5  # types of ops that a line names
 
 
 def compare_graph_files(a: Source, b: Source) -> Part:
@@ -14,7 +18,7 @@ def compare_graph_files(a: Source, b: Source) -> Part:
     if a.graph is None or b.graph is None:
         lacking = a if a.graph is None else b
         return absent("graph", "no graph in {}".format(lacking.path))
-    graphs = [normal_form(read_graph(path)) for path in (a.graph, b.graph)]
+    graphs = [_normal_form(path) for path in (a.graph, b.graph)]
     result = compare_graphs(*graphs)
     # A graph without the test's tower, or without training, is compared in the parts it has.
     one_sided = {part for part, sizes in result.sizes.items() if 0 in sizes and any(sizes)}
@@ -35,7 +39,7 @@ def compare_graph_files(a: Source, b: Source) -> Part:
         headline(graphs, result, deciding),
         "isomorphic after the normalisations that are counted",
         lines=lines,
-        always=[ignored_text(applied)],
+        always=[ignored_text(applied), *not_computed_lines(graphs)],
         data={
             "files": [a.graph, b.graph],
             "sizes": result.sizes,
@@ -44,6 +48,14 @@ def compare_graph_files(a: Source, b: Source) -> Part:
             "one_sided": sorted(one_sided),
         },
     )
+
+
+def _normal_form(path: str) -> NormalGraph:
+    """Return the normal form of the graph in a file; UserError if there is none."""
+    try:
+        return normal_form(read_graph(path))
+    except Malformed as error:
+        raise UserError("{} can't be read as a graph: {}".format(path, error))
 
 
 def normalizations(graphs, result) -> Dict[str, Tuple[int, int]]:
@@ -70,6 +82,19 @@ def ignored_text(applied: Dict[str, Tuple[int, int]]) -> str:
     """Return every normalisation that was applied, with its counts."""
     found = ["{} {:,} | {:,}".format(k, *counts) for k, counts in applied.items() if any(counts)]
     return "ignored, in A | in B: {}".format("; ".join(found) or "nothing")
+
+
+def not_computed_lines(graphs: Sequence[NormalGraph]) -> List[str]:
+    """Return a line on the ops that could be constants and were compared as they are, or none."""
+    found = [graph.not_computed for graph in graphs]
+    counts = {name: [each.get(name, 0) for each in found] for each in found for name in each}
+    if not counts:
+        return []
+    shown = ["{} {:,} | {:,}".format(name, *counts[name]) for name in sorted(counts)[:NAMED]]
+    more = "; ..." if len(counts) > NAMED else ""
+    return [
+        "not computed, though of constants alone, in A | in B: {}{}".format("; ".join(shown), more)
+    ]
 
 
 def counts_text(differences: List[Difference]) -> str:

@@ -1,18 +1,16 @@
 """Read TensorFlow graphs: GraphDef, MetaGraphDef or SavedModel, as text or binary, any version."""
 
-import re
 from typing import Callable, NamedTuple, Set
 
 from common.tf_stack import tf
 
-from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
+from comparison.graph.text_form import NotParsed, first_name, parse
 from sparsenet.errors import UserError
 
 ACCEPTED = "a GraphDef, a MetaGraphDef or a SavedModel, as text (.pbtxt) or binary (.pb, .meta)"
-FIRST_WORD = re.compile(r"\s*(?:#.*\s*)*(\w+)\s*[:{<]")
 
 
 class Form(NamedTuple):
@@ -57,14 +55,14 @@ def _from_text(content: bytes, path: str):
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         return None
-    first = FIRST_WORD.match(text)
-    form = next((form for form in FORMS if first and first.group(1) in form.fields), None)
+    name = first_name(text)
+    form = next((form for form in FORMS if name in form.fields), None)
     if form is None:
         return None
     message = form.new()
     try:
-        text_format.Parse(text, message, allow_unknown_field=True)
-    except text_format.ParseError as error:
+        parse(text, message)
+    except NotParsed as error:
         raise UserError("{} can't be read as a graph: {}".format(path, error))
     return form.graph_of(message)
 
@@ -75,7 +73,7 @@ def _from_binary(content: bytes):
         message = form.new()
         try:
             message.ParseFromString(content)
-        except (DecodeError, UnicodeDecodeError):
+        except (DecodeError, UnicodeDecodeError, RecursionError):
             continue
         graph = form.graph_of(message)
         if graph.node and all(node.op for node in graph.node):

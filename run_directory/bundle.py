@@ -13,14 +13,11 @@ from typing import Dict, Iterator, List, NamedTuple, Set, Tuple
 import numpy as np
 
 from common.crc32c import crc32c, masked
+from common.protobuf_wire import Damaged, fields, varint
 from sparsenet.arrays import size_of
 
 INDEX = ".index"
 SHARD = ".data-{:05d}-of-{:05d}"
-
-
-class Damaged(ValueError):
-    """What is wrong with a checkpoint, in words."""
 
 
 def _require(condition: bool, problem: str, *values: object) -> None:
@@ -76,8 +73,8 @@ def _table(content: bytes) -> List[Pair]:
 
 def _handle(content: bytes, place: int) -> Tuple[Tuple[int, int], int]:
     """Return (start, size) of a block, and the place after them."""
-    start, place = _varint(content, place)
-    size, place = _varint(content, place)
+    start, place = varint(content, place, len(content))
+    size, place = varint(content, place, len(content))
     return (start, size), place
 
 
@@ -96,9 +93,9 @@ def _block(content: bytes, start: int, size: int) -> Iterator[Pair]:
     key, place = b"", start
     while place < entries_end:
         entry = place - start
-        shared, place = _varint(content, place)
-        unshared, place = _varint(content, place)
-        length, place = _varint(content, place)
+        shared, place = varint(content, place, entries_end)
+        unshared, place = varint(content, place, entries_end)
+        length, place = varint(content, place, entries_end)
         rest, place = place, place + unshared + length
         _require(shared <= len(key) and place <= entries_end, "an entry is cut short")
         _require(shared + unshared <= LONGEST_KEY, "a name is over {} bytes", LONGEST_KEY)
@@ -112,54 +109,19 @@ def _block(content: bytes, start: int, size: int) -> Iterator[Pair]:
     _require(in_order and whole_keys.issuperset(restarts), "a block is damaged")
 
 
-# Messages of Protocol Buffers -------------------------------------------------------------------
-
-
-def _varint(content: bytes, place: int) -> Tuple[int, int]:
-    """Return the number of up to 64 bits that begins at a place, and the place after it."""
-    number = 0
-    for shift in range(0, 70, 7):
-        _require(place < len(content), "it is cut short")
-        byte = content[place]
-        place += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number & 0xFFFFFFFFFFFFFFFF, place
-    raise Damaged("a number has no end")
-
-
-def _fields(content: bytes) -> Iterator[Tuple[int, object]]:
-    """Yield number and value of each field: a signed integer or bytes."""
-    place = 0
-    while place < len(content):
-        tag, place = _varint(content, place)
-        kind = tag & 7
-        if kind == 0:
-            number, place = _varint(content, place)
-            yield tag >> 3, number - (number >> 63 << 64)
-            continue
-        size = {1: 8, 5: 4}.get(kind)
-        if kind == 2:
-            size, place = _varint(content, place)
-        if size is None or place + size > len(content):
-            raise Damaged("an entry is damaged")
-        value = content[place : place + size]
-        yield tag >> 3, value if kind == 2 else int.from_bytes(value, "little")
-        place += size
+# Entries ---------------------------------------------------------------------------------------
 
 
 def _numbers(content: bytes, *wanted: int) -> List[int]:
     """Return the numbers in some fields of a message, 0 for those that it lacks."""
-    found = {field: value for field, value in _fields(content) if isinstance(value, int)}
+    found = {field: value for field, value in fields(content) if isinstance(value, int)}
     return [found.get(field, 0) for field in wanted]
 
 
 def _messages(content: bytes, wanted: int) -> List[bytes]:
     """Return the messages in a field of a message."""
-    return [value for field, value in _fields(content) if field == wanted and type(value) is bytes]
+    return [value for field, value in fields(content) if field == wanted and type(value) is bytes]
 
-
-# Entries ---------------------------------------------------------------------------------------
 
 Slice = Tuple[Tuple[int, int], ...]  # (start, length) in each dimension; length -1: all of it
 
@@ -197,7 +159,7 @@ def _entry(content: bytes) -> Entry:
 
 def _extent(content: bytes) -> Tuple[int, int]:
     start, _ = _numbers(content, 1, 2)
-    lengths = [value for field, value in _fields(content) if field == 2 and isinstance(value, int)]
+    lengths = [value for field, value in fields(content) if field == 2 and isinstance(value, int)]
     return start, lengths[-1] if lengths else -1
 
 
@@ -343,7 +305,7 @@ def _strings(content: bytes, count: int, stored: int) -> np.ndarray:
     _require(count <= len(content), "{} strings in {} bytes", count, len(content))
     lengths, place = [], 0
     for _ in range(count):
-        length, place = _varint(content, place)
+        length, place = varint(content, place, len(content))
         lengths.append(length)
     # Checksums are of lengths of 4 bytes each, or 8 where one does not fit these.
     fixed = b"".join(struct.pack("<Q" if n > 0xFFFFFFFF else "<I", n) for n in lengths)

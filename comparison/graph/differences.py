@@ -190,12 +190,13 @@ def _left_over(
         (b, "added", matching.a_of, matching.readers_b),
     ):
         deciding = _deciding(graph, readers, other_of)
+        noticed_by = _first_common(graph, readers, other_of)
         for node in graph.nodes:
             if other_of(node) is None and node.type != "Const":
                 details = ["reads " + reads_text(s for s, _ in node.inputs)] if node.inputs else []
                 difference = Difference(
                     kind, node.part, node.type, node.name, shape_text(node),
-                    attributes_text(node), details, _first_common(node, readers, other_of),
+                    attributes_text(node), details, noticed_by.get(node),
                     node in deciding,
                 )  # fmt: skip
                 found.append((places[node], difference))
@@ -213,7 +214,8 @@ def _deciding(graph: NormalGraph, readers, other_of) -> set:
         if other_of(node) is not None:
             continue
         trains = changes_state(node.type) and (
-            node.type.startswith("Apply") or other_of(node.inputs[0][0]) is not None
+            node.type.startswith("Apply")
+            or any(other_of(source) is not None for source, _ in node.inputs[:1])
         )
         is_upstream = any(
             other_of(reader) is not None or reader in found for reader in readers[node]
@@ -223,17 +225,20 @@ def _deciding(graph: NormalGraph, readers, other_of) -> set:
     return found
 
 
-def _first_common(node: Node, readers, other_of) -> Optional[str]:
-    """Return the name of the nearest op downstream of `node` that both graphs have, or None."""
-    pending, seen = collections.deque(readers[node]), set()
-    while pending:
-        reader = pending.popleft()
-        if other_of(reader) is not None:
-            return reader.name
-        if reader not in seen:
-            seen.add(reader)
-            pending.extend(readers[reader])
-    return None
+def _first_common(graph: NormalGraph, readers, other_of) -> Dict[Node, str]:
+    """Return the name of the nearest op downstream of each node that both graphs have."""
+    nearest: Dict[Node, Tuple[int, str]] = {}
+    for node in reversed(graph.nodes):
+        found = [
+            (0, reader.name)
+            if other_of(reader) is not None
+            else (1 + nearest[reader][0], nearest[reader][1])
+            for reader in readers[node]
+            if other_of(reader) is not None or reader in nearest
+        ]
+        if found:
+            nearest[node] = min(found, key=lambda each: each[0])
+    return {node: name for node, (_, name) in nearest.items()}
 
 
 # Words -----------------------------------------------------------------------------------------

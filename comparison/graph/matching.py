@@ -6,7 +6,7 @@ order of PASSES. An op without a partner was added or removed.
 """
 
 import collections
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from comparison.graph.normal_form import Node, NormalGraph
 from comparison.graph.steps import GRADIENTS
@@ -52,12 +52,18 @@ class Matching:
         return list(self._b_of.items())
 
 
-def readers_of(graph: NormalGraph) -> Dict[Node, List[Node]]:
-    """Return the nodes that read each node, in the order of the computation."""
-    readers = collections.defaultdict(list)
+Readers = Mapping[Node, Mapping[Node, Tuple[int, ...]]]
+
+
+def readers_of(graph: NormalGraph) -> Readers:
+    """Return the nodes that read each node, in the order of the computation, each with where."""
+    readers: Dict[Node, Dict[Node, Tuple[int, ...]]] = collections.defaultdict(dict)
     for node in graph.nodes:
-        for source in dict.fromkeys(source for source, _ in node.inputs):
-            readers[source].append(node)
+        places: Dict[Node, List[int]] = collections.defaultdict(list)
+        for place, (source, _) in enumerate(node.inputs):
+            places[source].append(place)
+        for source, found in places.items():
+            readers[source][node] = tuple(found)
     return readers
 
 
@@ -160,9 +166,8 @@ def free_readers(matching: Matching, a: Node, b: Node) -> Iterator[Pair]:
         (matching.readers_b, b, matching.a_of),
     ):
         ways = collections.defaultdict(list)
-        for reader in readers[node]:
+        for reader, slots in readers[node].items():
             if partner_of(reader) is None:
-                slots = tuple(i for i, (source, _) in enumerate(reader.inputs) if source is node)
                 ways[(reader.type, reader.part, slots)].append(reader)
         found.append(ways)
     for way, nodes in found[0].items():
@@ -176,14 +181,14 @@ def pair_replaced(matching: Matching) -> None:
     for node in matching.a.nodes:
         if matching.b_of(node) is not None:
             continue
-        for reader in matching.readers_a[node]:
+        for reader, slots in matching.readers_a[node].items():
             other = matching.b_of(reader)
             if other is None or len(other.inputs) != len(reader.inputs):
                 continue
-            for (x, _), (y, _) in zip(reader.inputs, other.inputs):
-                is_free = matching.are_free(x, y) and "Const" not in (x.type, y.type)
-                if x is node and is_free and have_paired_inputs(matching, x, y):
-                    matching.pair(x, y)
+            for y in [other.inputs[slot][0] for slot in slots]:
+                is_free = matching.are_free(node, y) and "Const" not in (node.type, y.type)
+                if is_free and have_paired_inputs(matching, node, y):
+                    matching.pair(node, y)
                     break
 
 

@@ -60,6 +60,11 @@ def users_of(ops: Ops) -> Dict[str, Set[str]]:
     return users
 
 
+def read_by(ops: Ops, op: Op, place: int) -> Optional[Op]:
+    """Return the op that an op reads at a place; None if it reads nothing there."""
+    return ops.get(op.inputs[place][0]) if place < len(op.inputs) else None
+
+
 def split_off(ops: Ops, output: Output) -> Op:
     """Add and return an op that stands for one output of another; see :func:`read_split_off`."""
     source = ops[output[0]]
@@ -91,13 +96,13 @@ def drop(ops: Ops, is_dropped: Callable[[Op], object]) -> int:
 
 def drop_with_feeders(ops: Ops, is_dropped: Callable[[Op], object]) -> int:
     """Drop ops and all that feeds them alone; return how many."""
-    users = users_of(ops)
+    readers = {name: len(users) for name, users in users_of(ops).items()}
     gone = {name for name, op in ops.items() if is_dropped(op)}
     pending = list(gone)
     while pending:
-        name = pending.pop()
-        for source, _ in ops[name].inputs:
-            is_unused = source not in gone and users[source] <= gone
+        for source in {source for source, _ in ops[pending.pop()].inputs}:
+            readers[source] -= 1
+            is_unused = source not in gone and not readers[source]
             if is_unused and not changes_state(ops[source].type):
                 gone.add(source)
                 pending.append(source)

@@ -7,10 +7,14 @@ from common.tf_stack import tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
+from common.protobuf_wire import Damaged, count_messages
 from comparison.graph.text_form import NotParsed, first_name, parse
 from sparsenet.errors import UserError
 
 ACCEPTED = "a GraphDef, a MetaGraphDef or a SavedModel, as text (.pbtxt) or binary (.pb, .meta)"
+# What takes time or memory of its own, however few bytes it has: real graphs have 19 bytes or more
+# a message, and 200 or more an op. FEW are always accepted.
+BYTES_OF_MESSAGE, BYTES_OF_OP, FEW = 8, 100, 20000
 
 
 class Form(NamedTuple):
@@ -46,6 +50,9 @@ def read_graph(path: str) -> tf.GraphDef:
     graph = _from_text(content, path) or _from_binary(content)
     if graph is None or not graph.node:
         raise UserError("{} holds no graph; accepted: {}".format(path, ACCEPTED))
+    ops = len(graph.node) + sum(len(each.node_def) for each in graph.library.function)
+    if ops > len(content) // BYTES_OF_OP + FEW:
+        raise UserError("{} has {:,} ops, too many for its size".format(path, ops))
     return graph
 
 
@@ -72,8 +79,9 @@ def _from_binary(content: bytes):
     for form in FORMS:
         message = form.new()
         try:
+            count_messages(content, message.DESCRIPTOR, len(content) // BYTES_OF_MESSAGE + FEW)
             message.ParseFromString(content)
-        except (DecodeError, UnicodeDecodeError, RecursionError):
+        except (Damaged, DecodeError, UnicodeDecodeError, RecursionError):
             continue
         graph = form.graph_of(message)
         if graph.node and all(node.op for node in graph.node):

@@ -10,7 +10,7 @@ import warnings
 from decimal import Decimal
 from typing import Any, Dict, Optional, Sequence
 
-from common.files import shown
+from sparsenet.errors import printable
 
 LONGEST_LABEL = 40  # characters
 
@@ -91,7 +91,7 @@ def logarithmic(panel, values: Sequence[float]) -> None:
 
 def plain_text(name: str, longest: int = LONGEST_LABEL) -> str:
     """Return a name as a text of a picture: one short line, `$` as it is and not as mathematics."""
-    text = shown(name)
+    text = printable(name)
     if len(text) > longest:
         text = "{}...{}".format(text[: longest // 2 - 1], text[-(longest // 2 - 2) :])
     return text.replace("$", r"\$")

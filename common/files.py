@@ -1,4 +1,4 @@
-"""Write files and folders whole or not at all, and show their paths."""
+"""Write files and folders whole or not at all."""
 
 import codecs
 import contextlib
@@ -7,14 +7,6 @@ import os
 import shutil
 import stat
 from typing import IO, Iterator
-
-
-def shown(path: str) -> str:
-    """Return a path as it can be printed: what is no letter or sign is escaped."""
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode("ascii")
-        for each in path
-    )
 
 
 @contextlib.contextmanager

@@ -5,13 +5,13 @@ from typing import Dict, Optional, Sequence
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from common.files import shown
 from comparison import pictures
 from comparison.checkpoints import KINDS, worst
 from comparison.findings import ABSENT, Part, Thresholds, verdict
 from comparison.records import short
 from comparison.sources import Source
 from comparison.terminal import verdict_text
+from sparsenet.errors import printable
 
 TEMPLATE = "report.html"
 
@@ -21,11 +21,12 @@ def page(parts: Sequence[Part], a: Source, b: Source, thresholds: Thresholds) ->
     environment = Environment(
         loader=FileSystemLoader(os.path.dirname(os.path.abspath(__file__))),
         autoescape=True,
+        finalize=_printable,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(short=short, figure=figure, shown=shown)
+    environment.filters.update(short=short, figure=figure)
     by_name = {part.name: part for part in parts if part.verdict != ABSENT}
     return environment.get_template(TEMPLATE).render(
         a=a,
@@ -39,6 +40,11 @@ def page(parts: Sequence[Part], a: Source, b: Source, thresholds: Thresholds) ->
         worst=worst,
         pictures=_pictures(by_name, thresholds),
     )
+
+
+def _printable(value):
+    """Return text that comes from files as text that can be shown, and anything else as it is."""
+    return printable(value) if type(value) is str else value
 
 
 def figure(value: float) -> str:

@@ -4,8 +4,8 @@ import shutil
 import textwrap
 from typing import List, Sequence
 
-from common.files import shown
 from comparison.findings import ABSENT, DIFFERENT, SAME, Part, verdict
+from sparsenet.errors import printable
 
 SHOWN_LINES = {SAME: 3}
 SHOWN_LINES_OF_DIFFERENCE = 8
@@ -14,14 +14,17 @@ SHOWN_LINES_OF_DIFFERENCE = 8
 def text(parts: Sequence[Part], names: Sequence[str]) -> str:
     """Return the details of each part, the table of the parts, and the verdict."""
     width = max(60, min(100, shutil.get_terminal_size().columns))
-    lines = ["{}  {}".format(label, shown(name)) for label, name in zip("AB", names)]
+    lines = ["{}  {}".format(label, printable(name)) for label, name in zip("AB", names)]
     for part in parts:
         lines += _details(part, width)
     lines += ["", "part         verdict       finding"]
     for part in parts:
         head = "{:<12} {:<13} ".format(part.name, part.verdict)
         lines += textwrap.wrap(
-            head + part.headline, width, subsequent_indent=" " * len(head), break_on_hyphens=False
+            head + printable(part.headline),
+            width,
+            subsequent_indent=" " * len(head),
+            break_on_hyphens=False,
         )
     lines += [""] + textwrap.wrap(verdict_text(parts), width)
     return "\n".join(lines)
@@ -30,12 +33,16 @@ def text(parts: Sequence[Part], names: Sequence[str]) -> str:
 def _details(part: Part, width: int) -> List[str]:
     if part.verdict == ABSENT:
         return []
-    lines = ["", "{}: {}".format(part.name, part.judged_by)]
-    lines = [""] + textwrap.wrap(lines[1], width, subsequent_indent="  ")
+    rule = "{}: {}".format(part.name, printable(part.judged_by))
+    lines = [""] + textwrap.wrap(rule, width, subsequent_indent="  ")
     shown = SHOWN_LINES.get(part.verdict, SHOWN_LINES_OF_DIFFERENCE)
     for line in part.lines[:shown] + part.always:
         lines += textwrap.wrap(
-            line, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+            printable(line),
+            width,
+            initial_indent="  ",
+            subsequent_indent="    ",
+            break_on_hyphens=False,
         )
     if len(part.lines) > shown:
         lines.append("  ... {} more with --html or --json".format(len(part.lines) - shown))

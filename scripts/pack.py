@@ -10,7 +10,7 @@ import sys
 from common.cli import Parser, new_file
 from run_directory.pack import ENDING, pack
 from run_directory.record import read_record
-from sparsenet.errors import UserError, exit_code_of
+from sparsenet.errors import UserError, exit_code_of, printable
 
 
 def parser() -> Parser:
@@ -34,7 +34,7 @@ def main() -> None:
     if os.path.exists(out):
         raise UserError("{} exists; accepted: another --out".format(out))
     for name in pack(args.run, out):
-        print("{:>12,} {}".format(os.path.getsize(os.path.join(args.run, name)), name))
+        print("{:>12,} {}".format(os.path.getsize(os.path.join(args.run, name)), printable(name)))
     print(out)
 
 

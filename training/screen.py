@@ -12,6 +12,7 @@ from run_directory.checkpoints import latest_checkpoint
 from run_directory.record import CURVES
 from run_directory.table import TOP_5, Row, Table, summary
 from sparsenet.costs import macs, parameters
+from sparsenet.errors import printable
 from training.prepare import Run
 
 
@@ -94,7 +95,7 @@ def devices_text(platform: Platform) -> str:
 def print_fields(fields: Iterable[Tuple[str, object]]) -> None:
     """Print names and values in two columns."""
     for name, value in fields:
-        line = "{:<16} {}".format(name, value)
+        line = "{:<16} {}".format(name, printable(str(value)))
         if os.sep not in line:  # a path stays in one piece
             line = textwrap.fill(line, 80, subsequent_indent=" " * 17, break_on_hyphens=False)
         show(line)

@@ -1,13 +1,12 @@
 """Compare activations and gradients for one batch: where do two platforms first differ?"""
 
 import dataclasses
-import json
 import os
-import zipfile
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from common import json_text
 from comparison.ascend_npy import AscendFolder, in_shape
 from comparison.findings import (
     DIFFERENT,
@@ -23,6 +22,7 @@ from comparison.findings import (
 from comparison.records import flatten, same_value, short
 from comparison.sources import Source
 from run_directory.record import ABOUT
+from sparsenet.arrays import ArrayFile
 from sparsenet.errors import UserError
 
 ROUNDING = 1e-4  # of the median size of a stage's arrays: float32, sums of many terms
@@ -49,25 +49,28 @@ class Dump:
     """A file written by scripts/activations.py, or any .npz; its arrays are read one at a time."""
 
     def __init__(self, path: str):
-        try:
-            self._file = np.load(path, allow_pickle=False)
-            names = self._file.files
-            self.about = json.loads(str(self._file[ABOUT])) if ABOUT in names else {}
-            if not isinstance(self.about, dict):
-                raise ValueError("`{}` is not an object".format(ABOUT))
-        except (OSError, ValueError, AttributeError, zipfile.BadZipFile, EOFError) as error:
-            raise UserError("{} can't be read as activations: {}".format(path, error))
-        self.path = path
-        self.names = [name for name in self._file.files if name != ABOUT]
+        self._file = ArrayFile(path)
+        self.about = about_of(self._file)
+        self.names = [name for name in self._file.names if name != ABOUT]
         if not self.names:
             raise UserError("{} holds no array".format(path))
 
     def read(self, name: str) -> np.ndarray:
         """Return one array; UserError if it can't be read."""
-        try:
-            return self._file[name]
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-            raise UserError("{}: {} can't be read: {}".format(self.path, name, error))
+        return self._file.read(name)
+
+
+def about_of(file: ArrayFile) -> dict:
+    """Return what a file says that its activations were computed from; empty if it does not."""
+    if ABOUT not in file.names:
+        return {}
+    try:
+        about = json_text.parse(str(file.read(ABOUT)))
+        if not isinstance(about, dict):
+            raise ValueError("it is not an object")
+    except ValueError as error:
+        raise UserError("{}: `{}` can't be read: {}".format(file.path, ABOUT, error))
+    return about
 
 
 Arrays = Union[Dump, AscendFolder]

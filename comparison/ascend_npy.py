@@ -11,6 +11,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from sparsenet.arrays import NOT_READ, read_npy
 from sparsenet.errors import UserError
 
 BENCHMARK = re.compile(r"(?P<op>[^.]+)\.(?P<index>\d+)\.(?P<numbers>\d{16})\.npy")
@@ -45,8 +46,9 @@ class AscendFolder:
         """Return one array; UserError if it can't be read."""
         path = os.path.join(self.path, self._files[name])
         try:
-            return np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            with open(path, "rb") as stream:
+                return read_npy(stream, os.path.getsize(path))
+        except NOT_READ as error:
             raise UserError("{} can't be read: {}".format(path, error))
 
 

@@ -230,16 +230,20 @@ def layer_of(name: str) -> str:
     return re.sub(r"/(mean/EMA|variance/EMA|[^/]+)$", "", name)
 
 
-def place_in_network(name: str) -> Tuple[Tuple[float, bool], List[Union[int, str]]]:
+def place_in_network(name: str) -> Tuple[Tuple[float, bool], list]:
     """Return a sort key in the order of the layers: conv0, block1, transition1, block2, ..."""
     scope = re.match(r"(block|transition)(\d+)", name)
     number, is_transition = math.inf, False
     if scope:
-        number, is_transition = int(scope.group(2)), scope.group(1) == "transition"
+        number, is_transition = float(scope.group(2)), scope.group(1) == "transition"
     elif re.match(r"(conv|bn|pool)0", name):
         number = 0
-    parts = re.split(r"(\d+)", name)
-    return (number, is_transition), [int(part) if part.isdigit() else part for part in parts]
+    parts = re.split(r"([0-9]+)", name)
+    # Numbers are compared without being converted: they may be of any length.
+    digits = [part.lstrip("0") for part in parts[1::2]]
+    key: List[Union[Tuple[int, str], str]] = list(parts)
+    key[1::2] = [(len(part), part) for part in digits]
+    return (number, is_transition), key
 
 
 def failures(each: Comparison, thresholds: Thresholds) -> List[Measured]:

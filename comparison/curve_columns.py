@@ -43,7 +43,10 @@ KINDS = {
 }  # fmt: skip
 # Without a word for the set these are of the test set, unless another column is.
 OF_TEST = re.compile(r"^(top_?1|(acc|prec|err)_?1)")
-NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|[-+]?inf(?:inity)?|nan)\s*(%?)", re.I)
+NUMBER = re.compile(
+    r"([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?|[-+]?inf(?:inity)?|[-+]?nan)\s*(%?)", re.I
+)
+MOST_ROWS = 200000
 
 
 class Meaning(NamedTuple):
@@ -128,6 +131,16 @@ def number_of(cell: object, decimal: str = ".") -> Tuple[Optional[float], bool]:
     return (float(found.group(1)), bool(found.group(2))) if found else (None, False)
 
 
+class TooMany(ValueError):
+    """A file has more rows than a run has epochs, in words that follow its name."""
+
+
+def require_few(rows: Sequence) -> None:
+    """Raise TooMany for rows that are no epochs of a run."""
+    if len(rows) > MOST_ROWS:
+        raise TooMany("holds more than {:,} epochs".format(MOST_ROWS))
+
+
 def rows_of(
     entries: Sequence[Mapping[str, object]], decimal: str = "."
 ) -> Tuple[List[Row], List[str]]:
@@ -135,6 +148,7 @@ def rows_of(
 
     entries: cells by the name of their column; those that are empty or no number are left out
     """
+    require_few(entries)
     names = list(dict.fromkeys(name for entry in entries for name in entry))
     rows: List[Row] = [{} for _ in entries]
     notes = []

@@ -1,12 +1,12 @@
 """Read loss and top-1 error by epoch: tables, stats.json, histories and logs, of any code."""
 
 import csv
-import json
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from common.files import encoding_of
-from comparison.curve_columns import meanings_of, number_of, rows_of
+from common.json_text import parse
+from comparison.curve_columns import TooMany, meanings_of, number_of, require_few, rows_of
 from run_directory.table import Row
 from sparsenet.errors import UserError
 
@@ -18,18 +18,22 @@ ACCEPTED = (
 SEPARATORS = ("\t", ";", ",", "|")
 
 # tensorpack: `Epoch 1 (global_step 782) finished, time:59.5 seconds.`, then its scalars.
-FINISHED = re.compile(r"Epoch (\d+) \(global_step (\d+)\) finished, time:\s*(.+?)\.?\s*$")
+FINISHED = re.compile(r"Epoch (\d+) \(global_step (\d+)\) finished, time:(.*)")
 # Keras: `Epoch 1/300`, then ` - loss: 1.25 - acc: 0.54 - val_loss: ...`.
-OF_KERAS = re.compile(r"^\s*Epoch (\d+)/\d+\s*$")
-SCALAR = re.compile(r"([A-Za-z_][\w/-]*):\s+([-+]?[\d.]+(?:e[-+]?\d+)?|nan|inf)(?![\w.])", re.I)
+OF_KERAS = re.compile(r"\s*Epoch (\d+)/\d+\s*$")
+SCALAR = re.compile(
+    r"(?<![\w/-])[\d/-]*([A-Za-z_][\w/-]*):\s+"
+    r"([-+]?(?:[\d.]+(?:e[-+]?\d+)?|nan|inf))(?![\w.])",
+    re.I,
+)
 # This project's launchers: a line an epoch.
 OF_SCREEN = re.compile(
-    r"^\s*(?P<epoch>\d+)/\d+\s+(?P<learning_rate>[\d.e-]+)"
+    r"\s*(?P<epoch>\d+)/\d+\s+(?P<learning_rate>[\d.e-]+)"
     r"\s+(?P<train_loss>\S+)\s+(?P<train_error>\S+%)\s+(?P<test_loss>\S+)\s+(?P<test_error>\S+%)"
     r"\s+(?P<images_per_second>[\d.]+)\s+(?P<epoch_seconds>[\d.]+)(\s|$)"
 )
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-DURATION = re.compile(r"([\d.]+)\s*(hour|minute|second)")
+DURATION = re.compile(r"(?<![\d.])([\d.]+)\s*(hour|minute|second)")
 SECONDS = {"hour": 3600, "minute": 60, "second": 1}
 
 Entries = List[Dict[str, Any]]
@@ -65,7 +69,13 @@ def holds_epochs(path: str) -> bool:
 
 
 def _read(path: str) -> Curves:
-    text = _text(path)
+    try:
+        return _read_text(_text(path), path)
+    except TooMany as error:
+        raise UserError("{} {}".format(path, error))
+
+
+def _read_text(text: str, path: str) -> Curves:
     if path.endswith(".json"):
         found = rows_of(_entries_of_json(text, path))
     else:
@@ -87,28 +97,31 @@ def _text(path: str) -> str:
 def _entries_of_json(text: str, path: str) -> Entries:
     """Return the entries of a stats.json: a list, or columns by name as in Keras's History."""
     try:
-        found = json.loads(text) if text.strip() else []
+        found = parse(text) if text.strip() else []
         if isinstance(found, dict):
             names = [name for name, column in found.items() if isinstance(column, list)]
             found = [dict(zip(names, cells)) for cells in zip(*(found[name] for name in names))]
         if not all(isinstance(entry, dict) for entry in found):
             raise ValueError("not a list of objects")
         return found
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         raise UserError("{} can't be read as a stats.json: {}".format(path, error))
 
 
 def _rows_of_text(text: str) -> Tuple[List[Row], List[str]]:
-    lines = [COLOUR.sub("", line) for line in text.splitlines()]
-    lines = [line for line in lines if line.strip() and not line.startswith("sep=")]
+    lines = [
+        line for line in COLOUR.sub("", text).splitlines()
+        if line and not line.isspace() and not line.startswith("sep=")
+    ]  # fmt: skip
     for place, line in enumerate(lines):
         separator = _separator_of_header(line.lstrip("#"))
         if separator is not None:
             return _rows_of_table([line.lstrip("#"), *lines[place + 1 :]], separator)
         if not line.startswith("#"):
             break
-    numbers = [number_of(line)[0] for line in lines]
-    if lines and None not in numbers:
+    if lines and all(number_of(line)[0] is not None for line in lines):
+        require_few(lines)
+        numbers = [number_of(line)[0] for line in lines]
         rows, notes = rows_of([{"train_loss": number} for number in numbers])
         return rows, ["has one number a line, read as train_loss", *notes]
     return rows_of(_entries_of_log(lines))
@@ -151,6 +164,7 @@ def _rows_of_table(lines: Sequence[str], separator: str) -> Tuple[List[Row], Lis
             entry = {name: cell for name, cell in zip(names, cells) if name}
             if any(number_of(cell.replace(",", "."))[0] is not None for cell in cells):
                 entries.append(entry)
+                require_few(entries)
     # Where a comma does not separate columns, it may separate decimals.
     has_comma = separator != "," and any(
         re.fullmatch(r"[-+]?\d+,\d+", cell) for entry in entries for cell in entry.values()
@@ -163,25 +177,24 @@ def _entries_of_log(lines: Sequence[str]) -> Entries:
     """Return the entries of a log of tensorpack's or Keras's, or of this project's launchers."""
     entries: Entries = []
     for line in lines:
-        finished, of_keras, shown = (x.search(line) for x in (FINISHED, OF_KERAS, OF_SCREEN))
+        finished, of_keras, shown = (
+            FINISHED.search(line),
+            OF_KERAS.match(line),
+            OF_SCREEN.match(line),
+        )
         if finished:
             epoch, step, duration = finished.groups()
-            seconds = sum(float(n) * SECONDS[unit] for n, unit in DURATION.findall(duration))
-            entries.append({"epoch": int(epoch), "global_step": int(step),
-                            "epoch_seconds": seconds})  # fmt: skip
+            times = [
+                (number_of(n)[0] or 0.0) * SECONDS[unit] for n, unit in DURATION.findall(duration)
+            ]
+            entries.append({"epoch": epoch, "global_step": step, "epoch_seconds": sum(times)})
         elif of_keras:
-            entries.append({"epoch": int(of_keras.group(1))})
+            entries.append({"epoch": of_keras.group(1)})
         elif shown:
             entries.append(shown.groupdict())
         elif entries:
-            entries[-1].update(
-                (name, float(value)) for name, value in SCALAR.findall(line) if _is_number(value)
-            )
+            entries[-1].update(SCALAR.findall(line))
     return entries
-
-
-def _is_number(text: str) -> bool:
-    return number_of(text)[0] is not None
 
 
 def align(a: Sequence[Row], b: Sequence[Row]) -> Tuple[List[Row], List[Row], List[str]]:

@@ -17,8 +17,9 @@ from run_directory.checkpoints import (
     named_in,
 )
 from run_directory.pack import ENDING, unpacked
-from run_directory.record import GRAPH, RECORD, read_record
+from run_directory.record import ABOUT, GRAPH, RECORD, read_record
 from run_directory.table import STATS
+from sparsenet.arrays import ArrayFile
 from sparsenet.errors import UserError
 
 STEP = re.compile(r"[-_.](\d+)(\.ckpt)?$")  # `model-15`, `model.ckpt-15`, `cp-0005.ckpt`
@@ -159,7 +160,9 @@ def _file(path: str) -> Source:
     if not os.path.isfile(path):
         raise UserError("{} does not exist; accepted: {}".format(path, ACCEPTED))
     if name.endswith(".npz"):
-        return Source(path, activations=path)
+        if is_dump(path):
+            return Source(path, activations=path)
+        return Source(path, checkpoints={UNKNOWN_STEP: path})
     if name.endswith((".pbtxt", ".pb", ".meta")):
         return Source(path, graph=path)
     if name == RECORD:
@@ -167,6 +170,11 @@ def _file(path: str) -> Source:
     if name.endswith((".txt", ".log", ".json", ".tsv", ".csv")):
         return Source(path, curves=path)
     raise UserError("{} is of an unknown kind; accepted: {}".format(path, ACCEPTED))
+
+
+def is_dump(path: str) -> bool:
+    """Return whether a .npz file says that it holds activations; if not, it is weights."""
+    return ABOUT in ArrayFile(path).names
 
 
 def _is_checkpoint(path: str) -> bool:

@@ -67,7 +67,7 @@ def _scope(path: str, layers: Set[str]) -> str:
             if layer in layers:
                 is_nested = layer.startswith(("block", "transition"))
                 return layer.replace("_", "/") if is_nested else layer.replace("_relu", "/relu")
-    return re.sub(r"_+\d+$", "", path.split("/")[0])
+    return re.sub(r"(?<!_)_+\d+$", "", path.split("/")[0])
 
 
 def _unique(name: str, taken: Set[str]) -> str:

@@ -82,7 +82,7 @@ def _newest_of(directory: str) -> str:
     return prefix
 
 
-NAMED = re.compile(r'^\s*model_checkpoint_path:\s*"(.*)"', re.MULTILINE)
+NAMED = re.compile(r'^[ \t]*model_checkpoint_path:[ \t]*"(.*)"', re.MULTILINE)
 
 
 def named_in(directory: str) -> Optional[str]:
@@ -109,7 +109,12 @@ def named_in(directory: str) -> Optional[str]:
 
 
 def read_arrays(prefix: str) -> Dict[str, np.ndarray]:
-    """Return the name and value of each variable of a checkpoint; UserError if it is damaged."""
+    """Return the name and value of each variable of a checkpoint; UserError if it is damaged.
+
+    prefix: of its files, or a file of arrays
+    """
+    if prefix.endswith(ARRAYS):
+        return read_npz(prefix)
     if os.path.isfile(prefix + INDEX):
         return _read_tensorflow(prefix)
     return read_npz(prefix + ARRAYS)

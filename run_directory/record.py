@@ -7,7 +7,7 @@ import datetime
 import json
 import os
 
-from common import json_records
+from common import json_records, json_text
 from common.files import write_whole
 from run_directory.schema import require_valid, required
 from run_directory.settings import DEFAULT_SEED, Settings, settings_from_dict
@@ -109,11 +109,12 @@ def read_json_record(path: str) -> dict:
     try:
         if os.path.getsize(path) > MOST_BYTES:
             raise ValueError("larger than {:,} bytes".format(MOST_BYTES))
-        with open(path, encoding="utf-8-sig") as stream:
-            record = json.load(stream)
+        record = json_text.load(path)
         if not isinstance(record, dict):
             raise ValueError("not an object")
-    except (OSError, ValueError, RecursionError) as error:
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
         raise UserError("{} can't be read: {}".format(path, error))
     record = in_todays_words(record)
     require_valid(record, path)

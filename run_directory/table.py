@@ -6,6 +6,7 @@ import os
 import statistics
 from typing import Dict, List, NamedTuple, Sequence
 
+from common import json_text
 from common.files import write_whole
 from sparsenet.config import SparseNetConfig
 from sparsenet.errors import UserError
@@ -205,6 +206,11 @@ def _read_stats(path: str) -> List[dict]:
     """Return the entries of a stats.json; none if it is absent, or was cut short."""
     try:
         with open(path, encoding="utf-8") as stream:
-            return [entry for entry in json.load(stream) if "epoch_num" in entry]
+            found = json_text.parse(stream.read())
+        return [entry for entry in found if isinstance(entry, dict) and _is_epoch(entry)]
     except (OSError, ValueError, TypeError):
         return []
+
+
+def _is_epoch(entry: dict) -> bool:
+    return isinstance(entry.get("epoch_num"), (int, float))

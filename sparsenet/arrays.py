@@ -1,9 +1,12 @@
 """The weights of a network as arrays by their names in a checkpoint: do they fit it?"""
 
+import os
 import re
+import struct
 import zipfile
+import zlib
 from collections import OrderedDict
-from typing import Dict, Iterable, List, Mapping
+from typing import IO, Dict, Iterable, List, Mapping
 
 import numpy as np
 
@@ -25,13 +28,107 @@ def size_of(shape: Iterable[int]) -> int:
     return size
 
 
+# Files of arrays, which may come from anybody ---------------------------------------------------
+
+# What numpy writes before the bytes of an array. Nothing else is accepted: neither objects, which
+# would be unpickled, nor a header to be evaluated.
+HEADER = re.compile(
+    r"\{'descr': '([<>|=][biufcSUV][0-9]{1,9})', 'fortran_order': (True|False), "
+    r"'shape': \(([0-9, ]{0,600})\),? *\}\s*"
+)
+LENGTHS = {1: "<H", 2: "<I", 3: "<I"}  # of the header, by the version of the format
+LONGEST_HEADER = 10000
+# How much may be unpacked: zeros can be packed to a thousandth, weights hardly at all.
+UNPACKED, UNPACKED_AT_LEAST = 4, 1 << 24  # times the size of the file; bytes
+NOT_READ = (
+    OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zlib.error, struct.error,
+    zipfile.BadZipFile,
+)  # fmt: skip
+KINDS_OF_PACKING = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+def read_npy(stream: IO[bytes], size: int) -> np.ndarray:
+    """Return the array in a .npy file of `size` bytes; one of NOT_READ if it is none.
+
+    It takes no more memory than the file has bytes, whatever its header promises.
+    """
+    start = stream.read(8)
+    if len(start) < 8 or start[:6] != b"\x93NUMPY" or start[6] not in LENGTHS:
+        raise ValueError("it is no array of numpy")
+    form = LENGTHS[start[6]]
+    (length,) = struct.unpack(form, stream.read(struct.calcsize(form)))
+    if length > LONGEST_HEADER:
+        raise ValueError("its header is of {:,} bytes".format(length))
+    header = stream.read(length).decode("latin-1")
+    found = HEADER.fullmatch(header)
+    if found is None:
+        raise ValueError("its header is {!r}".format(header[:80]))
+    dtype, is_fortran = np.dtype(found.group(1)), found.group(2) == "True"
+    shape = tuple(int(each) for each in found.group(3).split(",") if each.strip())
+    bytes_ = size - 8 - struct.calcsize(form) - length
+    if size_of(shape) * dtype.itemsize != bytes_ or (bytes_ == 0 and size_of(shape) > 1):
+        raise ValueError("its header promises {} of {}, and {:,} bytes follow".format(
+            list(shape), dtype, bytes_))  # fmt: skip
+    content = bytearray(bytes_)
+    if stream.readinto(content) != bytes_:  # type: ignore[attr-defined]
+        raise ValueError("it is cut short")
+    flat = np.frombuffer(content, dtype, size_of(shape))
+    return flat.reshape(shape[::-1]).T if is_fortran else flat.reshape(shape)
+
+
+class ArrayFile:
+    """A .npz file, whose arrays are read one at a time; names: of the arrays."""
+
+    def __init__(self, path: str):
+        """Open a file; UserError if it is no .npz file, or would be too large unpacked."""
+        self.path = path
+        try:
+            if not os.path.isfile(path):
+                raise ValueError("it is no file")
+            self._zip = zipfile.ZipFile(path)
+            members = self._zip.infolist()
+            if any(not each.filename.endswith(".npy") for each in members):
+                raise ValueError("it holds more than arrays")
+            if any(each.compress_type not in KINDS_OF_PACKING for each in members):
+                raise ValueError("it is packed in another way than numpy's")
+            most = max(UNPACKED_AT_LEAST, UNPACKED * os.path.getsize(path))
+            if sum(each.file_size for each in members) > most:
+                raise ValueError("unpacked it would have over {:,} bytes".format(most))
+        except NOT_READ as error:
+            raise self._unreadable(error)
+        self._members = {each.filename[: -len(".npy")]: each for each in members}
+        self.names = list(self._members)
+
+    def read(self, name: str) -> np.ndarray:
+        """Return an array; UserError if it can't be read."""
+        member = self._members[name]
+        try:
+            with self._zip.open(member) as stream:
+                return read_npy(stream, member.file_size)
+        except NOT_READ as error:
+            raise self._unreadable(error, name)
+
+    def _unreadable(self, error: Exception, *name: str) -> UserError:
+        where = ": ".join((self.path, *name))
+        return UserError("{} can't be read: {}".format(where, str(error) or type(error).__name__))
+
+
 def read_npz(path: str) -> Dict[str, np.ndarray]:
-    """Return the arrays of a .npz file; UserError if it can't be read."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError("{} can't be read: {}".format(path, str(error) or type(error).__name__))
+    """Return the arrays of a .npz file by the names of variables; UserError if it can't be read.
+
+    tensorpack may have them by the names of their values, `conv0/W:0`.
+    """
+    file = ArrayFile(path)
+    found = {name[: -len(OUTPUT)] if name.endswith(OUTPUT) else name: name for name in file.names}
+    if len(found) < len(file.names):
+        raise UserError("{} holds a variable twice, with and without {}".format(path, OUTPUT))
+    return {variable: file.read(name) for variable, name in found.items()}
+
+
+OUTPUT = ":0"  # a variable's value, as TensorFlow names it
+
+
+# Weights ---------------------------------------------------------------------------------------
 
 
 def fitting(

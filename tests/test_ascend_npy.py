@@ -185,7 +185,7 @@ def test_mistakes_in_reading(tmp_path):
     others = {"other_" + name: value for name, value in values_of().items()}
     with pytest.raises(UserError, match=r"such as conv0_Conv2D\.0 \| other_conv0_Conv2D\.0"):
         compared(a, benchmark(tmp_path / "b", others))
-    np.savez(str(tmp_path / "own.npz"), conv0=np.ones(3))
+    np.savez(str(tmp_path / "own.npz"), about=np.array("{}"), conv0=np.ones(3))
     with pytest.raises(UserError, match="no array in common"):
         compared(a, tmp_path / "own.npz")
     (tmp_path / "empty").mkdir()

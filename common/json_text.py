@@ -1,0 +1,58 @@
+"""Read JSON from files, which may come from anybody, within bounds that any use of it can bear."""
+
+import json
+from typing import Any
+
+from sparsenet.errors import UserError
+
+DEEPEST = 50
+LONGEST_NUMBER = 100  # digits of a whole number
+MOST_CONTAINERS = 300000  # lists and objects
+
+
+def parse(text: str) -> Any:
+    """Return what JSON says: plain containers, numbers and text; ValueError for any other text.
+
+    Nothing in it is nested deeper than DEEPEST, and all text is of whole characters.
+    """
+    if text.count("[") + text.count("{") > MOST_CONTAINERS:
+        raise ValueError("it has more than {:,} lists and objects".format(MOST_CONTAINERS))
+    try:
+        found = json.loads(text, parse_int=_whole_number)
+    except RecursionError:
+        raise ValueError("it is nested deeper than {}".format(DEEPEST))
+    _require_usable(found)
+    return found
+
+
+def load(path: str) -> Any:
+    """Return what the JSON in a file says; UserError if it can't be read."""
+    try:
+        with open(path, encoding="utf-8-sig") as stream:
+            return parse(stream.read())
+    except (OSError, ValueError) as error:
+        raise UserError("{} can't be read: {}".format(path, error))
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > LONGEST_NUMBER:
+        raise ValueError("it has a number of {:,} digits".format(len(digits)))
+    return int(digits)
+
+
+def _require_usable(found: Any) -> None:
+    pending = [(found, 1)]
+    while pending:
+        value, depth = pending.pop()
+        if isinstance(value, str):
+            try:
+                value.encode("utf-8")
+            except UnicodeEncodeError:
+                raise ValueError("it has half of a character: {!r}".format(value[:30]))
+        elif isinstance(value, (dict, list)):
+            if depth > DEEPEST:
+                raise ValueError("it is nested deeper than {}".format(DEEPEST))
+            if isinstance(value, dict):
+                pending += [(each, depth + 1) for each in value]
+                value = list(value.values())
+            pending += [(each, depth + 1) for each in value]

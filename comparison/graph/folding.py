@@ -79,16 +79,21 @@ def _computed(ops: Ops) -> Dict[Output, np.ndarray]:
     return values
 
 
-def not_computed(ops: Ops) -> Dict[str, int]:
-    """Count, by type, the ops that read small constants alone and are left as they are.
+VARYING = (*RANDOM, "Placeholder")
 
-    They are of types that arithmetic.py does not have, or their results are large. Ops that are
-    meant to be random are left out.
+
+def not_computed(ops: Ops) -> Dict[str, int]:
+    """Count, by type, the ops that read constants alone and are left as they are.
+
+    They are of types that arithmetic.py does not have, or what they read or return is large. What
+    is meant to be random, or may be fed, is left out.
     """
     values = _computed(ops)
     counts: Dict[str, int] = collections.Counter()
     for op in ops.values():
-        is_fed = bool(op.inputs) and all(each in values for each in op.inputs)
-        if is_fed and (op.name, 0) not in values and not op.type.startswith(RANDOM):
+        is_fed = bool(op.inputs) and all(
+            each in values or ops[each[0]].value is not None for each in op.inputs
+        )
+        if is_fed and (op.name, 0) not in values and not op.type.startswith(VARYING):
             counts[op.type] += 1
     return counts

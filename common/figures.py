@@ -37,12 +37,23 @@ def new_figure(rows: int, columns: int, width: float, height: float):
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
+def fit(figure, bottom: float = 0.0) -> None:
+    """Move the axes of a figure so that their labels have room; as far as that goes.
+
+    bottom: fraction of the height to leave free below the axes, for a legend of the figure
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning)  # labels longer than the figure
+        warnings.filterwarnings("ignore", category=RuntimeWarning)  # axes beyond the numbers
+        figure.tight_layout(rect=(0, bottom, 1, 1))
+
+
 def save(figure, path: str, bottom: float = 0.0) -> None:
     """Write a figure as .png or .svg, by the ending of `path`.
 
     bottom: fraction of the height to leave free below the axes, for a legend of the figure
     """
-    figure.tight_layout(rect=(0, bottom, 1, 1))
+    fit(figure, bottom)
     write(figure, path, "svg" if path.endswith(".svg") else "png")
 
 
@@ -53,6 +64,7 @@ def write(figure, stream, format: str) -> None:
     without_date = {"Date": None} if format == "svg" else {"Software": None}
     with matplotlib.rc_context({"svg.hashsalt": "sparsenet"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a name in another script
+        warnings.filterwarnings("ignore", category=RuntimeWarning)
         figure.savefig(stream, format=format, metadata=without_date)
 
 

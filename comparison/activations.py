@@ -81,6 +81,7 @@ def open_arrays(path: str) -> Arrays:
     return AscendFolder(path) if os.path.isdir(path) else Dump(path)
 
 
+@np.errstate(all="ignore")  # values that are not finite are told
 def compare_activation_files(a: Source, b: Source, thresholds: Thresholds) -> Part:
     """Compare the arrays of two runs by their cosine; judged if weights and images are equal."""
     if a.activations is None or b.activations is None:

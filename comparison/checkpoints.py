@@ -79,6 +79,7 @@ class Comparison:
     judged_by: Optional[str]
 
 
+@np.errstate(all="ignore")  # values that are not finite are told
 def compare_checkpoint_files(
     a: Source, b: Source, thresholds: Thresholds, alone: bool, same_stack: bool
 ) -> Part:
@@ -203,13 +204,16 @@ def as_real(value: np.ndarray) -> np.ndarray:
 def histogram(a: np.ndarray, b: np.ndarray, bins: int = 41):
     """Return (counts of b - a in each bin, edges of all bins) of two float64 arrays of one shape.
 
-    (None, None) if the arrays are equal or a difference is not finite.
+    (None, None) if the arrays are equal, or a difference is not finite or beyond any picture.
     """
     difference = (b - a).ravel()
     largest = np.abs(difference).max() if difference.size else 0.0
     if not np.isfinite(largest) or largest == 0:
         return None, None
-    counts, _ = np.histogram(difference, bins, (-largest, largest))
+    try:
+        counts, _ = np.histogram(difference, bins, (-largest, largest))
+    except ValueError:  # no 41 bins fit between numbers so small or so large
+        return None, None
     return counts.tolist(), (-float(largest), float(largest))
 
 

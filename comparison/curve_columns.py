@@ -46,7 +46,7 @@ OF_TEST = re.compile(r"^(top_?1|(acc|prec|err)_?1)")
 NUMBER = re.compile(
     r"([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?|[-+]?inf(?:inity)?|[-+]?nan)\s*(%?)", re.I
 )
-MOST_ROWS = 200000
+MOST_ROWS = 50000
 
 
 class Meaning(NamedTuple):

@@ -4,6 +4,8 @@ import math
 import statistics
 from typing import List, Optional, Sequence, Tuple
 
+import numpy as np
+
 from comparison.curve_reading import CURVES, align, read_curves, read_noted
 from comparison.findings import DIFFERENT, REPORTED, SAME, Part, Thresholds, absent, plural, ratio
 from comparison.records import same_value
@@ -25,6 +27,7 @@ DEFAULT_TEST_IMAGES = 10000
 FLOAT32 = ("float32", "must_keep_origin_dtype", "force_fp32")  # precisions in run.json
 
 
+@np.errstate(all="ignore")  # figures that are not finite are judged as such
 def compare_curve_files(
     a: Source, b: Source, references: Sequence[Source], thresholds: Thresholds,
     test_images: Optional[int],

@@ -5,7 +5,7 @@ import io
 import math
 from typing import List, Optional, Sequence
 
-from common.figures import new_figure, plain_text, write
+from common.figures import fit, new_figure, plain_text, write
 
 import numpy as np
 
@@ -20,7 +20,7 @@ NOTHING = 1e-9  # drawn for a distance of 0 on a logarithmic axis
 
 def data_uri(figure, bottom: float = 0.0) -> str:
     """Return a figure as the `src` of an <img>; bottom: share of the height that a legend takes."""
-    figure.tight_layout(rect=(0, bottom, 1, 1))
+    fit(figure, bottom)
     stream = io.BytesIO()
     write(figure, stream, "svg")
     return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode()

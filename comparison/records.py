@@ -136,7 +136,7 @@ def stack_of(source: Source) -> Optional[tuple]:
     """
     record = source.record or source.beside or {}
     engine = str(record.get("engine", "tensorpack"))
-    library = "tensorflow" if engine == "tensorpack" else engine.split()[-1]  # `keras jax`
+    library = "tensorflow" if engine == "tensorpack" else engine.split(" ")[-1]  # `keras jax`
     versions = record.get("versions")
     version = versions.get(library) if isinstance(versions, dict) else None
     fields = ("platform", "precision", "seed", "devices", "threads")

@@ -5,10 +5,11 @@ import textwrap
 from typing import List, Sequence
 
 from comparison.findings import ABSENT, DIFFERENT, SAME, Part, verdict
-from sparsenet.errors import printable
+from sparsenet.errors import printable, shortened
 
 SHOWN_LINES = {SAME: 3}
 SHOWN_LINES_OF_DIFFERENCE = 8
+LONGEST_LINE = 2000  # letters, before it is wrapped
 
 
 def text(parts: Sequence[Part], names: Sequence[str]) -> str:
@@ -21,7 +22,7 @@ def text(parts: Sequence[Part], names: Sequence[str]) -> str:
     for part in parts:
         head = "{:<12} {:<13} ".format(part.name, part.verdict)
         lines += textwrap.wrap(
-            head + printable(part.headline),
+            head + _shown(part.headline),
             width,
             subsequent_indent=" " * len(head),
             break_on_hyphens=False,
@@ -30,15 +31,19 @@ def text(parts: Sequence[Part], names: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def _shown(line: str) -> str:
+    return shortened(printable(line), LONGEST_LINE)
+
+
 def _details(part: Part, width: int) -> List[str]:
     if part.verdict == ABSENT:
         return []
-    rule = "{}: {}".format(part.name, printable(part.judged_by))
+    rule = "{}: {}".format(part.name, _shown(part.judged_by))
     lines = [""] + textwrap.wrap(rule, width, subsequent_indent="  ")
     shown = SHOWN_LINES.get(part.verdict, SHOWN_LINES_OF_DIFFERENCE)
     for line in part.lines[:shown] + part.always:
         lines += textwrap.wrap(
-            printable(line),
+            _shown(line),
             width,
             initial_indent="  ",
             subsequent_indent="    ",

@@ -9,9 +9,10 @@ from typing import Dict, List, NamedTuple, Sequence
 from common import json_text
 from common.files import write_whole
 from sparsenet.config import SparseNetConfig
-from sparsenet.errors import UserError
+from sparsenet.errors import UserError, shortened
 
 STATS = "stats.json"
+SHOWN = 200  # letters of a row that can't be read
 
 COLUMNS = (
     "epoch",
@@ -115,9 +116,12 @@ def read_rows(path: str) -> List[Row]:
         if len(cells) != len(columns):
             continue  # a row that was cut short when the machine went down
         try:
-            rows.append({name: float(cell) for name, cell in zip(columns, cells)})
-        except ValueError as error:
-            raise UserError("{}: {!r}: {}".format(path, line, error))
+            row = {name: float(cell) for name, cell in zip(columns, cells)}
+            for name in WHOLE:
+                int(row[name])
+            rows.append(row)
+        except (ValueError, OverflowError) as error:
+            raise UserError("{}: {!r}: {}".format(path, shortened(line, SHOWN), error))
     return rows
 
 

@@ -41,8 +41,8 @@ LONGEST_HEADER = 10000
 # How much may be unpacked: zeros can be packed to a thousandth, weights hardly at all.
 UNPACKED, UNPACKED_AT_LEAST = 4, 1 << 24  # times the size of the file; bytes
 NOT_READ = (
-    OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zlib.error, struct.error,
-    zipfile.BadZipFile,
+    OSError, ValueError, TypeError, EOFError, RuntimeError, NotImplementedError, zlib.error,
+    struct.error, zipfile.BadZipFile,
 )  # fmt: skip
 KINDS_OF_PACKING = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 

@@ -1,7 +1,8 @@
 """Read JSON from files, which may come from anybody, within bounds that any use of it can bear."""
 
+import itertools
 import json
-from typing import Any
+from typing import Any, List, Tuple
 
 from sparsenet.errors import UserError
 
@@ -41,18 +42,17 @@ def _whole_number(digits: str) -> int:
 
 
 def _require_usable(found: Any) -> None:
-    pending = [(found, 1)]
+    pending: List[Tuple[Any, int]] = [([found], 0)]
     while pending:
-        value, depth = pending.pop()
-        if isinstance(value, str):
-            try:
-                value.encode("utf-8")
-            except UnicodeEncodeError:
-                raise ValueError("it has half of a character: {!r}".format(value[:30]))
-        elif isinstance(value, (dict, list)):
-            if depth > DEEPEST:
-                raise ValueError("it is nested deeper than {}".format(DEEPEST))
-            if isinstance(value, dict):
-                pending += [(each, depth + 1) for each in value]
-                value = list(value.values())
-            pending += [(each, depth + 1) for each in value]
+        container, depth = pending.pop()
+        if depth > DEEPEST:
+            raise ValueError("it is nested deeper than {}".format(DEEPEST))
+        keys = container if isinstance(container, dict) else ()
+        for value in itertools.chain(keys, container.values() if keys else container):
+            if isinstance(value, str):
+                try:
+                    value.encode("utf-8")
+                except UnicodeEncodeError:
+                    raise ValueError("it has half of a character: {!r}".format(value[:30]))
+            elif isinstance(value, (dict, list)):
+                pending.append((value, depth + 1))

@@ -16,6 +16,8 @@ ACCEPTED = (
     "log, Keras's CSVLogger, or what a run printed"
 )
 SEPARATORS = ("\t", ";", ",", "|")
+LONGEST_PREFACE = 1000  # lines of comments before the head of a table
+LONGEST_HEAD = 20000  # letters
 
 # tensorpack: `Epoch 1 (global_step 782) finished, time:59.5 seconds.`, then its scalars.
 FINISHED = re.compile(r"Epoch (\d+) \(global_step (\d+)\) finished, time:(.*)")
@@ -113,7 +115,7 @@ def _rows_of_text(text: str) -> Tuple[List[Row], List[str]]:
         line for line in COLOUR.sub("", text).splitlines()
         if line and not line.isspace() and not line.startswith("sep=")
     ]  # fmt: skip
-    for place, line in enumerate(lines):
+    for place, line in enumerate(lines[:LONGEST_PREFACE]):
         separator = _separator_of_header(line.lstrip("#"))
         if separator is not None:
             return _rows_of_table([line.lstrip("#"), *lines[place + 1 :]], separator)
@@ -132,6 +134,8 @@ def _separator_of_header(line: str) -> Optional[str]:
 
     A head holds the name of a curve, and nothing that is a number.
     """
+    if len(line) > LONGEST_HEAD:
+        return None
     for separator in (*SEPARATORS, " "):
         names = _cells(line, separator)
         known = {meaning.column for meaning in meanings_of(names).values()}
@@ -177,6 +181,7 @@ def _entries_of_log(lines: Sequence[str]) -> Entries:
     """Return the entries of a log of tensorpack's or Keras's, or of this project's launchers."""
     entries: Entries = []
     for line in lines:
+        require_few(entries)
         finished, of_keras, shown = (
             FINISHED.search(line),
             OF_KERAS.match(line),

@@ -1,5 +1,6 @@
 """The values of constants, of any size that a file promises, without more memory than it holds."""
 
+import functools
 import hashlib
 from typing import List, Tuple
 
@@ -33,6 +34,7 @@ FIELDS = {
 FIELD_OF = {each.as_datatype_enum: field for field, types in FIELDS.items() for each in types}
 
 
+@functools.lru_cache(maxsize=1000)
 def name_of_type(number: int) -> str:
     """Return `float32` for 1, as DataType has it; `type 977` for a number that it does not have."""
     try:

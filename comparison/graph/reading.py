@@ -14,7 +14,7 @@ from sparsenet.errors import UserError
 ACCEPTED = "a GraphDef, a MetaGraphDef or a SavedModel, as text (.pbtxt) or binary (.pb, .meta)"
 # What takes time or memory of its own, however few bytes it has: real graphs have 19 bytes or more
 # a message, and 200 or more an op. FEW are always accepted.
-BYTES_OF_MESSAGE, BYTES_OF_OP, FEW = 8, 100, 20000
+BYTES_OF_MESSAGE, BYTES_OF_OP, FEW = 8, 150, 10000
 
 
 class Form(NamedTuple):

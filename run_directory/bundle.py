@@ -46,7 +46,7 @@ def check(prefix: str) -> None:
 FOOTER, MAGIC = 48, struct.pack("<Q", 0xDB4775248B80FB57)
 TRAILER = 5  # bytes after a block: whether it is compressed, and a checksum
 LONGEST_KEY = 4096  # bytes
-MOST_ENTRIES = 200000
+MOST_ENTRIES = 50000
 
 Pair = Tuple[bytes, bytes]
 

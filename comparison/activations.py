@@ -69,7 +69,7 @@ def about_of(file: ArrayFile) -> dict:
         if not isinstance(about, dict):
             raise ValueError("it is not an object")
     except ValueError as error:
-        raise UserError("{}: `{}` can't be read: {}".format(file.path, ABOUT, error))
+        raise UserError("{} can't be read as activations: `{}`: {}".format(file.path, ABOUT, error))
     return about
 
 

@@ -64,7 +64,7 @@ def _own_names(object_graph: np.ndarray) -> Dict[str, str]:
     graph = TrackableObjectGraph()
     try:
         graph.ParseFromString(object_graph.item())
-    except (DecodeError, TypeError) as error:
+    except (DecodeError, TypeError, ValueError) as error:
         raise UserError("{} of a checkpoint can't be read: {}".format(OBJECT_GRAPH, error))
     return {
         each.checkpoint_key: _in_scope(each.full_name, each.checkpoint_key)

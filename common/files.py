@@ -8,24 +8,54 @@ import shutil
 import stat
 from typing import IO, Iterator
 
+PARTIAL = ".partial-"  # what the name of a file begins with while it is written
+
 
 @contextlib.contextmanager
 def written_beside(path: str) -> Iterator[str]:
     """Yield a path beside `path`, of the same ending; what is written there becomes `path` at last.
 
-    A reader sees the old file or the new one, never a part; if the body raises, the old one stays.
-    It may be a folder too, if nothing is at `path` but an empty one.
+    A reader sees the old file or the new one, never a part, also after the machine went down; if
+    the body raises, the old one stays. It may be a folder too, if nothing is at `path` but an empty
+    one.
     """
     folder, name = os.path.split(path)
-    partial = os.path.join(folder, ".partial-" + name)
+    partial = os.path.join(folder, PARTIAL + name)
     try:
         yield partial
+        make_durable(*_and_all_below(partial))
         os.replace(partial, path)
+        make_durable(folder or os.curdir)
     except BaseException:
         with contextlib.suppress(OSError):
             remove = shutil.rmtree if os.path.isdir(partial) else os.remove
             remove(partial)
         raise
+
+
+def _and_all_below(path: str) -> Iterator[str]:
+    for folder, _, files in os.walk(path):
+        yield from (os.path.join(folder, name) for name in files)
+        yield folder
+    if os.path.isfile(path):
+        yield path
+
+
+# What a file system answers that has nothing to bring to the disk.
+NOT_NEEDED = (errno.EINVAL, errno.ENOTSUP)
+
+
+def make_durable(*paths: str) -> None:
+    """Bring files, or the entries of folders, to the disk, so that they outlast a loss of power."""
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno not in NOT_NEEDED:
+                raise
+        finally:
+            os.close(handle)
 
 
 @contextlib.contextmanager

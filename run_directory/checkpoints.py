@@ -7,11 +7,11 @@ TensorFlow, one file of arrays under the same names, `model-8.npz`.
 import glob
 import os
 import re
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set
 
 import numpy as np
 
-from common.files import written_whole
+from common.files import PARTIAL, make_durable, write_whole, written_whole
 from run_directory import bundle
 from sparsenet.arrays import read_npz
 from sparsenet.errors import UserError
@@ -22,17 +22,40 @@ INDEX, DATA, ARRAYS = ".index", ".data-00000-of-00001", ".npz"
 SHARDS = ".data-?????-of-?????"
 
 
+STATE = "checkpoint"  # TensorFlow's file that names the newest checkpoint
+FILE_OF_STEP = re.compile(
+    CHECKPOINT_PREFIX + r"-(0|[1-9][0-9]*)(\.index|\.npz|\.data-[0-9]{5}-of-[0-9]{5})"
+)
+
+
 def checkpoints_of(directory: str) -> List[str]:
-    """Return the prefixes of the complete checkpoints of a run directory, oldest first."""
-    steps = []
-    for file in os.listdir(directory):
-        stem, extension = os.path.splitext(file)
-        prefix, _, step = stem.rpartition("-")
-        if extension in (INDEX, ARRAYS) and prefix == CHECKPOINT_PREFIX and step.isdigit():
-            steps += [int(step)] if is_whole(os.path.join(directory, stem)) else []
-    return [
-        os.path.join(directory, "{}-{}".format(CHECKPOINT_PREFIX, step)) for step in sorted(steps)
-    ]
+    """Return the prefixes of the checkpoints of a run directory of which all files are there.
+
+    The oldest is the first. Whether the files can be read is another question: newest_whole.
+    """
+    prefixes = [_prefix(directory, step) for step in sorted(_steps_with_files(directory))]
+    return [prefix for prefix in prefixes if is_whole(prefix)]
+
+
+def _steps_with_files(directory: str) -> Set[int]:
+    """Return the steps of which a run directory has any file of a checkpoint."""
+    matches = map(FILE_OF_STEP.fullmatch, os.listdir(directory))
+    return {int(match.group(1)) for match in matches if match}
+
+
+def _prefix(directory: str, step: int) -> str:
+    return os.path.join(directory, "{}-{}".format(CHECKPOINT_PREFIX, step))
+
+
+def step_of(prefix: str) -> int:
+    """Return the step of a run's checkpoint."""
+    return int(prefix.rpartition("-")[2])
+
+
+def files_of(prefix: str) -> List[str]:
+    """Return the paths of a checkpoint's files; the index, without which it is none, is first."""
+    paths = [prefix + INDEX, prefix + ARRAYS, *glob.glob(glob.escape(prefix) + SHARDS)]
+    return [path for path in paths if os.path.isfile(path)]
 
 
 def is_whole(prefix: str) -> bool:
@@ -48,6 +71,43 @@ def latest_checkpoint(directory: str) -> Optional[str]:
     """Return the prefix of the newest checkpoint of a run directory; None if there is none."""
     found = checkpoints_of(directory)
     return found[-1] if found else None
+
+
+class Whole(NamedTuple):
+    """The newest checkpoint that could be read: its prefix, its variables, and newer ones' faults.
+
+    The prefix is None if there is no such checkpoint.
+    """
+
+    prefix: Optional[str]
+    variables: Dict[str, np.ndarray]
+    faults: List[str]
+
+
+def newest_whole(directory: str) -> Whole:
+    """Return the newest checkpoint of a run directory that is whole.
+
+    A power loss may leave files that are cut, empty or zeros: a checkpoint is whole if all that its
+    index lists can be read, with the right checksums, and if its step is the one in its name.
+    """
+    faults: List[str] = []
+    for step in sorted(_steps_with_files(directory), reverse=True):
+        prefix = _prefix(directory, step)
+        try:
+            variables = read_arrays(prefix)
+            _require_step(prefix, variables)
+            return Whole(prefix, variables, faults)
+        except UserError as error:
+            faults.append(str(error))
+    return Whole(None, {}, faults)
+
+
+def _require_step(prefix: str, variables: Mapping[str, np.ndarray]) -> None:
+    """Raise UserError if a checkpoint was written at another step than its name says."""
+    step = variables.get("global_step")
+    if step is None or np.shape(step) or step != step_of(prefix):
+        held = "no global_step" if step is None else "global_step {}".format(np.ravel(step)[:3])
+        raise UserError("checkpoint {} holds {}".format(prefix, held))
 
 
 def find_checkpoint(path: str) -> str:
@@ -117,7 +177,9 @@ def read_arrays(prefix: str) -> Dict[str, np.ndarray]:
         return read_npz(prefix)
     if os.path.isfile(prefix + INDEX):
         return _read_tensorflow(prefix)
-    return read_npz(prefix + ARRAYS)
+    if os.path.isfile(prefix + ARRAYS):
+        return read_npz(prefix + ARRAYS)
+    raise UserError("checkpoint {0} can't be read: {0}{1} is missing".format(prefix, INDEX))
 
 
 def _read_tensorflow(prefix: str) -> Dict[str, np.ndarray]:
@@ -147,6 +209,54 @@ def write_tensorflow(prefix: str, arrays: Mapping[str, np.ndarray]) -> None:
             prefix=prefix, tensor_names=list(arrays), shape_and_slices=whole, tensors=values
         )
         session.run(save, dict(zip(values, arrays.values())))
+
+
+def keep(prefix: str) -> None:
+    """Make a run's checkpoint that was just written the newest one, and drop the oldest.
+
+    Beside that of step 0, KEPT_CHECKPOINTS stay. None is dropped before the newest is on the disk.
+    """
+    directory = os.path.dirname(prefix)
+    make_durable(*files_of(prefix), directory or os.curdir)
+    newest_first = checkpoints_of(directory or os.curdir)[::-1]
+    trained = [each for each in newest_first if step_of(each)]
+    kept = trained[:KEPT_CHECKPOINTS] + [each for each in newest_first if not step_of(each)]
+    if os.path.isfile(prefix + INDEX):
+        _write_state(directory, prefix, kept[::-1])
+    for old in trained[KEPT_CHECKPOINTS:]:
+        for path in files_of(old):
+            os.remove(path)
+
+
+def _write_state(directory: str, newest: str, kept: List[str]) -> None:
+    """Write TensorFlow's file that names the checkpoints, by paths within their folder."""
+    lines = ['model_checkpoint_path: "{}"'.format(os.path.basename(newest))]
+    lines += ['all_model_checkpoint_paths: "{}"'.format(os.path.basename(each)) for each in kept]
+    write_whole(os.path.join(directory, STATE), "\n".join(lines) + "\n")
+
+
+# Files that a run writes under another name at first, and that a kill leaves behind.
+UNFINISHED = re.compile(r"{}.*|.*\.tempstate.*|{}\.tmp.*".format(re.escape(PARTIAL), STATE))
+
+
+def unfinished_files(directory: str) -> List[str]:
+    """Return the paths of what a run that was killed has left half written, in its directory."""
+    paths = [os.path.join(directory, name) for name in os.listdir(directory)]
+    return [path for path in paths if UNFINISHED.fullmatch(os.path.basename(path))]
+
+
+def remove_unfinished(directory: str, newest: Optional[str]) -> None:
+    """Remove what a run that was killed has left half written, or has not quite removed.
+
+    newest: prefix of the checkpoint that it goes on from; newer files are left to be replaced
+    """
+    paths = [path for path in unfinished_files(directory) if not os.path.isdir(path)]
+    for step in _steps_with_files(directory):
+        prefix = _prefix(directory, step)
+        if newest is not None and step < step_of(newest) and not is_whole(prefix):
+            paths += files_of(prefix)
+    for path in paths:
+        os.remove(path)
 
 
 # Scopes of the public TensorFlow codes (`official`, `ascend`): the pattern there, what it is here.

@@ -9,6 +9,7 @@ import os
 
 from common import json_records, json_text
 from common.files import write_whole
+from run_directory.checkpoints import files_of, unfinished_files
 from run_directory.schema import require_valid, required
 from run_directory.settings import DEFAULT_SEED, Settings, settings_from_dict
 from sparsenet.errors import UserError
@@ -54,11 +55,18 @@ def choose_path(settings: Settings, platform: str, now: datetime.datetime) -> st
 
 
 def require_new(path: str) -> None:
-    """Raise UserError if there is anything at the path of a new run but an empty directory."""
-    if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
+    """Raise UserError if there is anything at the path of a new run but an empty directory.
+
+    What a run has left half written that ended before its first file was whole does not count.
+    """
+    if os.path.lexists(path) and not _is_empty(path):
         raise UserError(
             "run directory {0} exists; accepted: another --name, or --resume {0}".format(path)
         )
+
+
+def _is_empty(path: str) -> bool:
+    return os.path.isdir(path) and len(os.listdir(path)) == len(unfinished_files(path))
 
 
 def claim(path: str, may_be_numbered: bool) -> str:
@@ -80,6 +88,14 @@ def claim(path: str, may_be_numbered: bool) -> str:
                 return path
         number += 1
         candidate = "{}-{}".format(path, number)
+
+
+def run_directory_of(path: str) -> str:
+    """Return the run directory that a path means: itself, or that of a file or checkpoint in it."""
+    folder = os.path.dirname(path) or os.curdir
+    is_directory = os.path.isdir(path) or not os.path.isfile(os.path.join(folder, RECORD))
+    is_within = os.path.isfile(path) or bool(files_of(path))
+    return path if is_directory or not is_within else folder
 
 
 # run.json ------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ import glob
 import json
 import os
 import statistics
-from typing import Dict, List, NamedTuple, Sequence
+import sys
+from types import MappingProxyType
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence
 
 from common import json_text
 from common.files import write_whole
@@ -30,6 +32,8 @@ COLUMNS = (
 TOP_5 = "test_top5_error"  # the column that the tables of ImageNet's networks have besides
 
 WHOLE = ("epoch", "global_step")
+
+NO_RECORD = "# no record of"  # how a mark in place of rows begins
 
 Row = Dict[str, float]
 
@@ -61,31 +65,51 @@ NOTES = """\
 
 
 class Table:
-    """The table of a run: comments, a row that is appended after each epoch, a closing summary."""
+    """The table of a run: comments, a row for each epoch, a closing summary.
+
+    The file is written whole each time: no row in it is ever cut.
+    """
 
     def __init__(
-        self, path: str, title: str, rows: Sequence[Row] = (), columns: Sequence[str] = COLUMNS
+        self,
+        path: str,
+        title: str,
+        rows: Sequence[Row] = (),
+        columns: Sequence[str] = COLUMNS,
+        done: int = 0,
     ):
-        """Start the file, with the `rows` that there are already if a run is resumed."""
+        """Start the file, with the `rows` that there are already if a run is resumed.
+
+        done: epochs that the run had; those that have no row are marked
+        """
         self.path = path
         self.rows = list(rows)
         self.columns = columns
-        head = "# {}\n{}{}\n".format(title, NOTES, "\t".join(columns))
-        write_whole(path, head + "".join(map(self._format, self.rows)))
+        self.done = done
+        self._head = "# {}\n{}{}\n".format(title, NOTES, "\t".join(columns))
+        self._write()
 
     def append(self, row: Row) -> None:
         """Add a row with a value for each of the columns."""
         self.rows.append(row)
-        self._add(self._format(row))
+        self._write()
 
     def close(self) -> None:
         """Add the closing summary, as comments."""
-        for line in summary_lines(self.rows):
-            self._add("# {}\n".format(line))
+        self._write("".join("# {}\n".format(line) for line in summary_lines(self.rows)))
 
-    def _add(self, text: str) -> None:
-        with open(self.path, "a", encoding="utf-8") as stream:
-            stream.write(text)
+    def _write(self, closing: str = "") -> None:
+        write_whole(self.path, self._head + "".join(self._lines()) + closing)
+
+    def _lines(self) -> Iterator[str]:
+        """Yield the rows, and a mark where there are none of epochs that the run had."""
+        last = 0
+        for row in self.rows:
+            epoch = int(row["epoch"])
+            yield from _mark(last + 1, epoch - 1)
+            yield self._format(row)
+            last = epoch
+        yield from _mark(last + 1, self.done)
 
     def _format(self, row: Row) -> str:
         cells = [
@@ -93,6 +117,16 @@ class Table:
             for name in self.columns
         ]
         return "\t".join(cells) + "\n"
+
+
+def _mark(first: int, last: int) -> Iterator[str]:
+    if first <= last:
+        yield "{} {}\n".format(NO_RECORD, epochs_text(first, last))
+
+
+def epochs_text(first: int, last: int) -> str:
+    """Return some epochs in words."""
+    return "epoch {}".format(first) if first == last else "epochs {} to {}".format(first, last)
 
 
 def columns_of(config: SparseNetConfig) -> Sequence[str]:
@@ -123,6 +157,16 @@ def read_rows(path: str) -> List[Row]:
         except (ValueError, OverflowError) as error:
             raise UserError("{}: {!r}: {}".format(path, shortened(line, SHOWN), error))
     return rows
+
+
+def is_closed(path: str) -> bool:
+    """Return whether a table ends with a closing summary: with a comment that is no mark."""
+    try:
+        with open(path, encoding="utf-8-sig") as stream:
+            last = stream.read().splitlines()[-1:]
+    except (OSError, UnicodeDecodeError):
+        return False
+    return bool(last) and last[0].startswith("# ") and not last[0].startswith(NO_RECORD)
 
 
 def steady(rows: List[Row]) -> List[Row]:
@@ -188,33 +232,39 @@ def summary_lines(rows: List[Row]) -> List[str]:
     ]
 
 
-def write_stats(directory: str, rows: Sequence[Row]) -> None:
+def write_stats(
+    directory: str, rows: Sequence[Row], others: Mapping[str, float] = MappingProxyType({})
+) -> None:
     """Write stats.json anew from the rows of the table, in the format of tensorpack's JSONWriter.
 
-    A run that was stopped may have saved a checkpoint before the epoch's statistics, and JSONWriter
-    sets aside a file that does not end just before the epoch it starts with. What the file has of
-    an epoch besides the columns of the table is kept.
+    What the file has of an epoch besides the columns of the table is kept.
+
+    others: values of the last epoch that are no columns of the table
     """
-    path = os.path.join(directory, STATS)
-    before = {entry["epoch_num"]: entry for entry in _read_stats(path)}
+    before = {entry["epoch_num"]: entry for entry in read_stats(directory)}
     entries = []
     for row in rows:
         entry = dict(before.get(row["epoch"], {}))
+        entry.update(others if row is rows[-1] else {})
         entry.update({name: row[name] for name in row if name not in WHOLE})
         entry.update(epoch_num=int(row["epoch"]), global_step=int(row["global_step"]))
         entries.append(entry)
-    write_whole(path, json.dumps(entries))
+    write_whole(os.path.join(directory, STATS), json.dumps(entries))
 
 
-def _read_stats(path: str) -> List[dict]:
-    """Return the entries of a stats.json; none if it is absent, or was cut short."""
+def read_stats(directory: str) -> List[dict]:
+    """Return the entries of stats.json; none if it is absent, or was cut short."""
     try:
-        with open(path, encoding="utf-8") as stream:
-            found = json_text.parse(stream.read())
-        return [entry for entry in found if isinstance(entry, dict) and _is_epoch(entry)]
-    except (OSError, ValueError, TypeError):
+        with open(os.path.join(directory, STATS), encoding="utf-8") as stream:
+            entries = json_text.parse(stream.read())
+    except (OSError, ValueError):
         return []
+    entries = entries if isinstance(entries, list) else []
+    return [each for each in entries if isinstance(each, dict) and is_number(each.get("epoch_num"))]
 
 
-def _is_epoch(entry: dict) -> bool:
-    return isinstance(entry.get("epoch_num"), (int, float))
+def is_number(value: object) -> bool:
+    """Return whether a value that was read from a file is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= sys.float_info.max

@@ -110,7 +110,7 @@ FAULTS: Dict[str, Callable] = {
 def save_the_last(checkpoints: Checkpoints) -> None:
     """Save the last epoch's checkpoint only: no other is looked at, and saving takes time."""
     if checkpoints.epoch_num == checkpoints.trainer.max_epoch:
-        checkpoints._save(checkpoints._saver)
+        checkpoints._save()
 
 
 def run_once(flags: Sequence[str], fault: str, seed: int) -> Tuple[List[Row], float]:

@@ -85,7 +85,7 @@ check() {
 piece() {
     local name=$1-seed-$2 code=0
     local start=(--recipe "$1" --dataset_dir "$data" --seed "$2" --log_dir "$out" --name "$name")
-    if compgen -G "$out/$name/model-*" >/dev/null; then
+    if [ -f "$out/$name/run.json" ]; then
         start=(--resume "$out/$name")
     else
         rm -rf "${out:?}/$name"

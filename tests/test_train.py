@@ -275,28 +275,32 @@ def edited(run, section, field, value):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "other network"])
-def test_a_damaged_checkpoint_is_neither_continued_nor_loaded(finished_run, tmp_path, damage):
+def test_a_damaged_checkpoint_is_not_loaded(finished_run, tmp_path, damage):
+    """What was asked for by its name is not replaced by another one."""
     run = tmp_path / "run"
     shutil.copytree(str(finished_run), str(run))
-    data = run / "model-15.data-00000-of-00001"
+    data, flags = run / "model-15.data-00000-of-00001", []
     if damage == "truncated":
         data.write_bytes(data.read_bytes()[:1000])
     elif damage == "garbage":
         (run / "model-15.index").write_bytes(os.urandom(300))
     else:
-        record = json.loads((run / "run.json").read_text())
-        record["recipe"]["config"]["growth_rate"][2] = 13
-        (run / "run.json").write_text(json.dumps(record))
+        flags = ["--growth_rate", "13"]
+    result = launch(*TINY, *flags, "--load", run, "--log_dir", tmp_path / "new")
+    assert_refused(result, "model-15")
+    assert not (tmp_path / "new").exists()
+
+
+def test_another_network_than_that_of_the_checkpoint_is_not_continued(finished_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(str(finished_run), str(run))
+    record = json.loads((run / "run.json").read_text())
+    record["recipe"]["config"]["growth_rate"][2] = 13
+    (run / "run.json").write_text(json.dumps(record))
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     result = launch("--resume", run, "--max_epoch", "5")
-    assert_refused(
-        result, "model-15", "block3/layer0/conv1/W" if damage == "other network" else "read"
-    )
+    assert_refused(result, "model-15", "block3/layer0/conv1/W")
     assert before == {path.name: path.read_bytes() for path in run.iterdir()}
-    if damage != "other network":
-        result = launch(*TINY, "--load", run, "--log_dir", tmp_path / "new")
-        assert_refused(result, "model-15")
-        assert not (tmp_path / "new").exists()
 
 
 def test_a_run_that_is_being_written_is_left_alone(tmp_path):

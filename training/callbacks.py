@@ -4,22 +4,22 @@ import contextlib
 import os
 import sys
 import time
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from common.tf_stack import tf
 
 import numpy as np
 from google.protobuf import text_format
-from tensorpack.callbacks import Callback, TFEventWriter
+from tensorpack.callbacks import Callback, MonitorBase, TFEventWriter
 from tqdm import tqdm
 
 from cifar_data import Dataset
 from common.files import write_whole
 from common.metrics import incorrect
 from platforms.workers import Workers
-from run_directory.checkpoints import CHECKPOINT_PREFIX, KEPT_CHECKPOINTS, checkpoints_of
+from run_directory.checkpoints import CHECKPOINT_PREFIX, keep
 from run_directory.record import GRAPH
-from run_directory.table import TOP_5, UNTIMED_STEPS, WHOLE, Row, Table
+from run_directory.table import TOP_5, UNTIMED_STEPS, WHOLE, Row, Table, write_stats
 from sparsenet.recipes import Recipe
 from sparsenet_model import CROSS_ENTROPY, INCORRECT, LOGITS
 from training.records import check_finite
@@ -157,6 +157,27 @@ class EpochReport(Callback):
         for name in row:
             if name not in WHOLE:
                 self.trainer.monitors.put_scalar(name, row[name])
+
+
+class Stats(MonitorBase):
+    """Write the figures of each epoch to stats.json, whole or not at all.
+
+    tensorpack's JSONWriter sets aside a file that does not end just before the epoch that it starts
+    with, and does not wait for the disk.
+    """
+
+    def __init__(self, directory: str, table: Table):
+        self.directory = directory
+        self.table = table
+        self._figures: Dict[str, float] = {}
+
+    def process_scalar(self, name, value):
+        """Keep a figure of the epoch."""
+        self._figures[name] = float(value)
+
+    def _trigger_epoch(self):
+        write_stats(self.directory, self.table.rows, self._figures)
+        self._figures = {}
 
 
 class Events(TFEventWriter):
@@ -315,22 +336,15 @@ class Checkpoints(Callback):
         self.is_new_run = is_new_run
 
     def _setup_graph(self):
-        variables = tf.global_variables()
-        self._saver = tf.train.Saver(
-            variables, max_to_keep=KEPT_CHECKPOINTS, save_relative_paths=True
-        )
-        # With a count of its own, so that model-0 is not the first one to be deleted.
-        self._first_saver = tf.train.Saver(variables, max_to_keep=1, save_relative_paths=True)
+        self._saver = tf.train.Saver(tf.global_variables(), save_relative_paths=True)
 
     def _before_train(self):
-        if not self.is_new_run:
-            self._saver.recover_last_checkpoints(checkpoints_of(self.directory)[1:])
-        else:
+        if self.is_new_run:
             self._write_graph()
-            self._save(self._first_saver)
+            self._save()
 
     def _trigger_epoch(self):
-        self._save(self._saver)
+        self._save()
 
     def _write_graph(self):
         """Write the graph as a text MetaGraphDef, without devices: it is to load on any machine."""
@@ -339,9 +353,14 @@ class Checkpoints(Callback):
             node.device = ""
         write_whole(os.path.join(self.directory, GRAPH), text_format.MessageToString(meta_graph))
 
-    def _save(self, saver):
+    def _save(self):
         prefix = os.path.join(self.directory, CHECKPOINT_PREFIX)
-        saver.save(self.trainer.sess, prefix, self.global_step, write_meta_graph=False)
+        # Its own list of checkpoints, and what it drops, is no use here: it takes paths for
+        # patterns, and drops the old ones before the new one is on the disk.
+        saved = self._saver.save(
+            self.trainer.sess, prefix, self.global_step, write_meta_graph=False, write_state=False
+        )
+        keep(saved)
 
 
 class BroadcastVariables(Callback):

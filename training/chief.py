@@ -8,8 +8,8 @@ from run_directory.checkpoints import latest_checkpoint
 from run_directory.table import Table
 from sparsenet.errors import RunFailed, UserError
 from training.prepare import Run
-from training.records import close_records, open_records
-from training.screen import print_start, print_summary, show
+from training.records import are_closed, close_records, open_records, open_table
+from training.screen import print_notes, print_start, print_summary, show
 
 
 def recorded(
@@ -47,3 +47,22 @@ def recorded(
         )
     close_records(run, table)
     print_summary(run, table)
+
+
+def finish(run: Run) -> None:
+    """Say that all epochs of a run are done, and write the records that it has not finished.
+
+    Raises RunFailed if one can't be written.
+    """
+    show("{}: all {} epochs are done".format(run.directory, run.recipe.epochs))
+    print_notes(run)
+    if are_closed(run):
+        return
+    try:
+        table = open_table(run)
+        close_records(run, table)
+    except OSError as error:
+        raise RunFailed("run directory {}: {}".format(run.directory, error.strerror or error))
+    show("its records are finished now")
+    if table.rows:
+        print_summary(run, table)

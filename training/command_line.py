@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 import os
 import textwrap
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from common.cli import (
     Parser,
@@ -21,7 +21,7 @@ from common.cli import (
 from common.flags import add_data_flags, add_network_flags, recipe_from
 from platforms import npu_options
 from platforms.npu_options import NpuSettings
-from run_directory.record import read_settings
+from run_directory.record import read_settings, run_directory_of
 from run_directory.settings import MAX_SEED, Settings
 from sparsenet.costs import parameters
 from sparsenet.errors import UserError
@@ -193,8 +193,9 @@ def _resume_settings(args) -> Settings:
                     flag, ", ".join("--" + name for name in RESUMABLE[1:])
                 )
             )
-    settings = read_settings(args.resume)
-    changes = {"resume": args.resume}
+    directory = run_directory_of(args.resume)
+    settings = read_settings(directory)
+    changes: Dict[str, Any] = {"resume": directory}
     if args.gpu is not None:
         changes["gpus"] = args.gpu
     if args.dataset_dir is not None:

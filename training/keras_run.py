@@ -15,16 +15,14 @@ from platforms.workers import require_one_network
 from run_directory.checkpoints import (
     ARRAYS,
     CHECKPOINT_PREFIX,
-    KEPT_CHECKPOINTS,
-    checkpoints_of,
-    read_arrays,
+    keep,
     write_arrays,
 )
 from run_directory.settings import Settings
 from run_directory.table import TOP_5, UNTIMED_STEPS, Row, columns_of, write_stats
 from sparsenet.errors import UserError
 from sparsenet.initial_weights import initial_weights
-from training.chief import recorded
+from training.chief import finish, recorded
 from training.keras_model import (
     get_state,
     make_optimizer,
@@ -33,7 +31,7 @@ from training.keras_model import (
     training_model,
 )
 from training.prepare import Run, prepare
-from training.records import check_finite, locked, make_folders
+from training.records import check_finite, held
 from training.screen import HEADER, print_epoch, show
 
 
@@ -43,22 +41,22 @@ def train(settings: Settings, platform: Platform) -> None:
     Raises UserError before anything is written, and RunFailed afterwards.
     """
     require_one_network(platform.workers)
-    run = prepare(settings, platform)
-    if platform.total_devices > 1 and not is_in_memory(run.data):
+    prepared = prepare(settings, platform)
+    if platform.total_devices > 1 and not is_in_memory(prepared.data):
         raise UserError(
             "{} devices with {}; accepted: one, where the images stay on the disk".format(
-                platform.total_devices, run.recipe.dataset
+                platform.total_devices, prepared.recipe.dataset
             )
         )
-    if run.first_epoch > run.recipe.epochs:
-        show("{}: all {} epochs are done".format(run.directory, run.recipe.epochs))
-        return
-    if not platform.workers.is_chief:
-        KerasRun(run).run_epochs(None)
-        return
-    make_folders(run)
-    with locked(run):
-        recorded(run, lambda run, table: KerasRun(run).run_epochs(table))
+    with held(prepared) as run:
+        is_done = run.first_epoch > run.recipe.epochs
+        if not platform.workers.is_chief:
+            if not is_done:
+                KerasRun(run).run_epochs(None)
+        elif is_done:
+            finish(run)
+        else:
+            recorded(run, lambda run, table: KerasRun(run).run_epochs(table))
 
 
 class KerasRun:
@@ -75,11 +73,9 @@ class KerasRun:
     def _set_first_state(self) -> None:
         """Give the model what it starts from: a checkpoint to resume, loaded or new weights."""
         run = self.run
-        if run.checkpoint is not None:
-            arrays, source = read_arrays(run.checkpoint), run.checkpoint
-        else:
-            arrays = run.weights or initial_weights(run.recipe.config, run.settings.seed)
-            source = "weights"
+        arrays, source = run.weights, run.checkpoint or "weights"
+        if arrays is None:
+            arrays = initial_weights(run.recipe.config, run.settings.seed)
         set_state(self.model, self.optimizer, run.recipe.config, arrays, source)
 
     def run_epochs(self, table) -> None:
@@ -169,8 +165,7 @@ class KerasRun:
         # As tensorpack has it: a checkpoint holds the rate of the epoch to come.
         rate = self.run.recipe.learning_rate_at(epoch + 1)
         write_arrays(prefix + ARRAYS, get_state(self.model, self.optimizer, step, rate))
-        for old in checkpoints_of(directory)[1:-KEPT_CHECKPOINTS]:
-            os.remove(old + ARRAYS)
+        keep(prefix)
 
 
 def is_in_memory(data: Dataset) -> bool:

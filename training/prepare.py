@@ -10,11 +10,13 @@ import numpy as np
 import datasets
 from cifar_data import Dataset
 from platforms.platform import Platform
-from run_directory.checkpoints import latest_checkpoint
-from run_directory.record import choose_path, read_record
+from run_directory.checkpoints import newest_whole, step_of
+from run_directory.record import RECORD, choose_path, read_record, settings_of
+from run_directory.recovery import recovered_rows
 from run_directory.settings import Settings
-from run_directory.table import Row, read_rows, table_path
+from run_directory.table import Row, columns_of
 from run_directory.weights import CLASSIFIER, read_weights, require_without_keras
+from sparsenet.arrays import fitting
 from sparsenet.errors import UserError
 from sparsenet.initial_weights import initial_weights
 from sparsenet.recipes import Recipe
@@ -32,8 +34,10 @@ class Run:
     directory:       "" for a worker that is not the chief
     first_epoch:     counted from 1; a resumed run starts later
     checkpoint:      to resume from, in the run directory; None for a new run
-    weights:         that a new run starts from, if they were loaded
-    rows:            of the table up to the checkpoint, if the run is resumed
+    weights:         that the run starts from: loaded, or all variables of the checkpoint; None for
+                     initial ones
+    rows:            of the epochs up to the checkpoint, if the run is resumed
+    notes:           what a resumed run's directory lacked, in sentences
     """
 
     settings: Settings
@@ -46,6 +50,7 @@ class Run:
     checkpoint: Optional[str] = None
     weights: Optional[Dict[str, np.ndarray]] = None
     rows: Sequence[Row] = ()
+    notes: Sequence[str] = ()
 
     @property
     def recipe(self) -> Recipe:
@@ -61,7 +66,8 @@ class Run:
 def prepare(settings: Settings, platform: Platform) -> Run:
     """Return the run that `settings` ask for, with its data loaded; writes nothing.
 
-    Raises UserError for whatever is wrong with settings, data or checkpoint.
+    Where a resumed run starts is left to :func:`resume`. Raises UserError for whatever is wrong
+    with settings, data or weights.
     """
     directory = _directory(settings, platform)
     recipe = settings.recipe
@@ -75,9 +81,9 @@ def prepare(settings: Settings, platform: Platform) -> Run:
     if settings.resume is None:
         recipe = datasets.with_classes(recipe, data.classes)
         settings = dataclasses.replace(settings, recipe=recipe)
-    if settings.load is not None and settings.resume is None:
-        weights = load_weights(settings, settings.load, platform)
-    run = Run(
+        if settings.load is not None:
+            weights = load_weights(settings, settings.load, platform)
+    return Run(
         settings,
         platform,
         data,
@@ -86,7 +92,6 @@ def prepare(settings: Settings, platform: Platform) -> Run:
         directory,
         weights=weights,
     )
-    return run if settings.resume is None else resume(run)
 
 
 def load_weights(settings: Settings, path: str, platform: Platform) -> Dict[str, np.ndarray]:
@@ -138,26 +143,88 @@ def _steps_per_epoch(settings: Settings, images: int) -> int:
 
 
 def resume(run: Run) -> Run:
-    """Return `run` as it resumes from the newest checkpoint of its directory.
+    """Return `run` as it resumes from the newest whole checkpoint of its directory.
 
-    Raises UserError if it can't be resumed.
+    It starts anew where it ended before its first checkpoint. To be called once the directory is
+    locked. Raises UserError if the run can't be resumed.
     """
-    record = read_record(run.directory)
-    _require_same(run, record)
+    _require_same(run, read_record(run.directory))
     if not os.access(run.directory, os.W_OK):
         raise UserError("{} can't be written to".format(run.directory))
-    checkpoint = latest_checkpoint(run.directory)
+    checkpoint, variables, faults = newest_whole(run.directory)
     if checkpoint is None:
-        raise UserError("{} holds no checkpoint to resume from".format(run.directory))
-    read_weights(checkpoint, run.recipe.config)
-    done = int(checkpoint.rsplit("-", 1)[1]) // run.steps_per_epoch
-    rows = read_rows(table_path(run.directory, run.platform.name))
-    rows = [row for row in rows if row["epoch"] <= done]
-    return dataclasses.replace(run, checkpoint=checkpoint, first_epoch=done + 1, rows=rows)
+        return _start_anew(run, faults)
+    fitting(variables, run.recipe.config, "checkpoint {}".format(checkpoint))
+    done, rest = divmod(step_of(checkpoint), run.steps_per_epoch)
+    if rest:
+        raise UserError(
+            "checkpoint {} is not of the end of an epoch; accepted: one after a multiple of {} "
+            "steps".format(checkpoint, run.steps_per_epoch)
+        )
+    rows, notes = recovered_rows(
+        run.directory,
+        run.platform.name,
+        done,
+        run.steps_per_epoch,
+        columns_of(run.recipe.config),
+    )
+    faults = ["{}; passed over for {}".format(each, checkpoint) for each in faults]
+    return dataclasses.replace(
+        run,
+        checkpoint=checkpoint,
+        weights=variables,
+        first_epoch=done + 1,
+        rows=rows,
+        notes=faults + notes,
+    )
+
+
+def _start_anew(run: Run, faults: Sequence[str]) -> Run:
+    """Return a run that ended before its first checkpoint, as it starts once more.
+
+    Raises UserError if an epoch of it is recorded: then its checkpoints are lost.
+    """
+    every_epoch = run.recipe.epochs
+    rows, _ = recovered_rows(
+        run.directory,
+        run.platform.name,
+        every_epoch,
+        run.steps_per_epoch,
+        columns_of(run.recipe.config),
+    )
+    if rows:
+        raise UserError(
+            "{} holds no checkpoint to resume from{}".format(
+                run.directory, "".join("; " + each for each in faults[:1])
+            )
+        )
+    weights = None
+    if run.settings.load is not None:
+        weights = load_weights(run.settings, run.settings.load, run.platform)
+    note = "{} ended before its first checkpoint: it starts anew".format(run.directory)
+    return dataclasses.replace(run, weights=weights, notes=[*faults, note])
+
+
+# What a resumed run may have changed meanwhile, in another resume of it.
+CHANGEABLE = ("dataset_dir", "verify", "gpus", "resume", "data_url", "train_url", "recipe")
+
+
+def _require_unchanged(run: Run, record: dict) -> None:
+    """Raise UserError if run.json is no longer that of the run whose settings were read."""
+    then = settings_of(record, os.path.join(run.directory, RECORD))
+    same = {field: getattr(run.settings, field) for field in CHANGEABLE}
+    same["recipe"] = dataclasses.replace(then.recipe, epochs=run.recipe.epochs)
+    if dataclasses.replace(then, **same) != run.settings or same["recipe"] != run.recipe:
+        raise UserError(
+            "{} was replaced by another run meanwhile; accepted: --resume once more".format(
+                run.directory
+            )
+        )
 
 
 def _require_same(run: Run, record: dict) -> None:
     """Raise UserError if a run can't be resumed under the conditions it began with."""
+    _require_unchanged(run, record)
     then = dict({"workers": 1, "engine": "tensorpack"}, **record)
     then["devices"] = len(record.get("devices", ()))
     for field, now in [

@@ -7,12 +7,13 @@ import math
 import os
 import platform as host
 import sys
-from typing import Iterator, Optional
+from typing import Callable, Iterator, Optional
 
 import numpy as np
 
 from common.processes import output_of
 from platforms.platform import threads
+from run_directory.checkpoints import remove_unfinished
 from run_directory.curves import plot_curves
 from run_directory.packages import write_requirements
 from run_directory.record import (
@@ -24,27 +25,83 @@ from run_directory.record import (
     write_record,
 )
 from run_directory.settings import settings_to_dict
-from run_directory.table import Table, columns_of, table_path, write_stats
+from run_directory.table import (
+    Table,
+    columns_of,
+    is_closed,
+    read_stats,
+    table_path,
+    write_stats,
+)
 from sparsenet import recipes
 from sparsenet.costs import parameters
 from sparsenet.errors import RunFailed, UserError
-from training.prepare import Run
+from training.prepare import Run, resume
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def make_folders(run: Run) -> None:
-    """Make the run directory and the platform's folders; UserError if one can't be made.
+@contextlib.contextmanager
+def held(run: Run, wait_for_all: Callable[[], None] = lambda: None) -> Iterator[Run]:
+    """Hold the run directory while the body runs, and yield the run as it starts.
 
-    The directory of a new run gets its last name here, see record.claim.
+    Until the directory is locked another run may have written it: only then is a new run's
+    directory known to be free, and the checkpoint that a resumed one goes on from.
+
+    wait_for_all: returns once every worker has loaded its data; until then nothing is written
+
+    Raises UserError if another run holds the directory, or has taken it.
     """
+    is_new, is_chief = run.settings.resume is None, run.platform.workers.is_chief
+    with contextlib.ExitStack() as stack:
+        if is_chief and not is_new:
+            stack.enter_context(locked(run.directory))
+        wait_for_all()
+        if is_chief and is_new:
+            with _folder_errors(run):
+                run.directory = claim(run.directory, may_be_numbered=run.settings.name is None)
+            stack.enter_context(locked(run.directory))
+            require_new(run.directory)
+        if not is_new:
+            run = resume(run)
+        if is_chief:
+            with _folder_errors(run):
+                remove_unfinished(run.directory, run.checkpoint)
+                for folder in run.platform.folders:
+                    os.makedirs(folder, exist_ok=True)
+        yield run
+
+
+@contextlib.contextmanager
+def _folder_errors(run: Run) -> Iterator[None]:
+    """Raise UserError for a folder that can't be made or written to."""
     try:
-        if run.settings.resume is None:
-            run.directory = claim(run.directory, may_be_numbered=run.settings.name is None)
-        for folder in run.platform.folders:
-            os.makedirs(folder, exist_ok=True)
+        yield
     except OSError as error:
         raise UserError("run directory {}: {}".format(run.directory, error.strerror or error))
+
+
+@contextlib.contextmanager
+def locked(directory: str) -> Iterator[None]:
+    """Lock a run directory while the body runs; UserError if another run has locked it."""
+    try:
+        handle = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise UserError("run directory {}: {}".format(directory, error.strerror or error))
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError("{} is being written by another run".format(directory))
+        except OSError:
+            pass  # a file system without locks
+        if not os.path.isdir(directory) or not os.path.samestat(
+            os.fstat(handle), os.stat(directory)
+        ):
+            raise UserError("{} was removed meanwhile".format(directory))
+        yield
+    finally:
+        os.close(handle)
 
 
 def open_records(run: Run) -> Table:
@@ -56,42 +113,26 @@ def open_records(run: Run) -> Table:
         write_record(run.directory, describe_run(run))
         if run.checkpoint is None:
             write_requirements(run.directory)
-        else:
-            write_stats(run.directory, run.rows)
-        title = "{} on {}, seed {}, {}".format(
-            run.recipe.name, run.recipe.dataset, run.settings.seed,
-            ", ".join(run.platform.devices),
-        )  # fmt: skip
-        return Table(
-            table_path(run.directory, run.platform.name),
-            title,
-            run.rows,
-            columns_of(run.recipe.config),
-        )
+        return open_table(run)
     except OSError as error:
         raise RunFailed("run directory {}: {}".format(run.directory, error.strerror or error))
 
 
-@contextlib.contextmanager
-def locked(run: Run) -> Iterator[None]:
-    """Lock a run's directory while the body runs; UserError if another run has locked it.
-
-    Of two new runs that have found one empty directory, the later one finds it locked, or written.
-    """
-    directory = run.directory
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError("{} is being written by another run".format(directory))
-        except OSError:
-            pass  # a file system without locks
-        if run.settings.resume is None:
-            require_new(directory)
-        yield
-    finally:
-        os.close(handle)
+def open_table(run: Run) -> Table:
+    """Write stats.json and the table up to where the run starts, and return the table."""
+    if run.checkpoint is not None:
+        write_stats(run.directory, run.rows)
+    title = "{} on {}, seed {}, {}".format(
+        run.recipe.name, run.recipe.dataset, run.settings.seed,
+        ", ".join(run.platform.devices),
+    )  # fmt: skip
+    return Table(
+        table_path(run.directory, run.platform.name),
+        title,
+        run.rows,
+        columns_of(run.recipe.config),
+        run.first_epoch - 1,
+    )
 
 
 def close_records(run: Run, table: Table) -> None:
@@ -101,6 +142,15 @@ def close_records(run: Run, table: Table) -> None:
         title = "{} on {}".format(run.recipe.name, run.recipe.dataset)
         curves = {run.platform.name: table.rows}
         plot_curves(curves, title, os.path.join(run.directory, CURVES))
+
+
+def are_closed(run: Run) -> bool:
+    """Return whether a run that is done has all its records, up to the last one written."""
+    table = table_path(run.directory, run.platform.name)
+    epochs = {row["epoch"] for row in run.rows}
+    in_stats = {entry["epoch_num"] for entry in read_stats(run.directory)}
+    has_curves = os.path.isfile(os.path.join(run.directory, CURVES)) or not epochs
+    return not run.notes and is_closed(table) and epochs <= in_stats and has_curves
 
 
 def check_finite(what: str, loss: float, step: int, epoch: int) -> None:

@@ -17,10 +17,9 @@ from platforms.platform import Platform
 from platforms.workers import require_one_network
 from run_directory.settings import Settings
 from sparsenet.errors import RunFailed, UserError
-from training.chief import recorded
+from training.chief import finish, recorded
 from training.prepare import Run, prepare
-from training.records import locked, make_folders
-from training.screen import show
+from training.records import held
 from training.trainer import run_epochs
 
 
@@ -31,30 +30,24 @@ def train(settings: Settings, choose_platform: Callable[[Settings], Platform]) -
     """
     platform = choose_platform(settings)
     require_one_network(platform.workers)
-    run = prepare(settings, platform)
-    workers = run.platform.workers
-    if run.first_epoch > run.recipe.epochs:
-        if workers.is_chief:
-            show("{}: all {} epochs are done".format(run.directory, run.recipe.epochs))
-        return
-    if workers.barrier is not None:
-        wait_for_all(workers.barrier, run.platform)
-    with background_errors_to_log():
-        if not workers.is_chief:
-            train_as_worker(run)
-            return
-        make_folders(run)
-        with locked(run):
+    prepared = prepare(settings, platform)
+    with background_errors_to_log(), held(prepared, lambda: wait_for_all(platform)) as run:
+        is_done = run.first_epoch > run.recipe.epochs
+        if not platform.workers.is_chief:
+            if not is_done:
+                train_as_worker(run)
+        elif is_done:
+            finish(run)
+        else:
             train_as_chief(run)
 
 
-def wait_for_all(barrier: Callable, platform: Platform) -> None:
-    """Return once every worker has loaded its data and is ready; RunFailed if one can't start.
-
-    Until then nothing is written.
-    """
+def wait_for_all(platform: Platform) -> None:
+    """Return once every worker has loaded its data and is ready; RunFailed if one can't start."""
+    if platform.workers.barrier is None:
+        return
     try:
-        barrier(platform.session_config)
+        platform.workers.barrier(platform.session_config)
     except tf.errors.OpError as error:
         raise RunFailed("another worker can't start: {}".format(reason_of(error)))
 

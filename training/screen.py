@@ -48,6 +48,7 @@ def print_loss_scaling(scale: float, skipped: int, steps: int) -> None:
 
 def print_start(run: Run) -> None:
     """Print what the run is, before its first epoch."""
+    print_notes(run)
     recipe, data, platform = run.recipe, run.data, run.platform
     epochs = "{} epoch{}".format(recipe.epochs, "" if recipe.epochs == 1 else "s")
     if run.first_epoch > 1:
@@ -80,6 +81,12 @@ def print_start(run: Run) -> None:
         ]
     )  # fmt: skip
     show("")
+
+
+def print_notes(run: Run) -> None:
+    """Print what a resumed run's directory lacked."""
+    for note in run.notes:
+        show("note: {}".format(" ".join(note.split())))
 
 
 def devices_text(platform: Platform) -> str:

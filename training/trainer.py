@@ -6,10 +6,10 @@ from common.tf_stack import tf
 
 import numpy as np
 from tensorpack import FeedInput, QueueInput, SimpleTrainer, SyncMultiGPUTrainerReplicated
-from tensorpack.callbacks import HyperParamSetterWithFunc, JSONWriter, RunUpdateOps
+from tensorpack.callbacks import HyperParamSetterWithFunc, RunUpdateOps
 from tensorpack.dataflow import DataFromGenerator
 from tensorpack.tfutils.sesscreate import NewSessionCreator
-from tensorpack.tfutils.sessinit import DictRestore, SaverRestore
+from tensorpack.tfutils.sessinit import DictRestore
 
 from cifar_data import Batch
 from platforms.platform import Platform
@@ -24,6 +24,7 @@ from training.callbacks import (
     EventDetails,
     Events,
     ProgressPrinter,
+    Stats,
     TestSetEvaluator,
     TrainingMeter,
 )
@@ -47,7 +48,7 @@ def run_epochs(run: Run, table: Optional[Table]) -> None:
     events = Events()
     trainer.train(
         callbacks=make_callbacks(run, table, events),
-        monitors=[events, JSONWriter()],
+        monitors=[events] if table is None else [events, Stats(run.directory, table)],
         session_creator=NewSessionCreator(config=run.platform.session_config),
         session_init=initial_state(run),
         steps_per_epoch=run.steps_per_epoch,
@@ -155,10 +156,8 @@ def make_input(run: Run):
     return FeedInput(flow) if towers == 1 else QueueInput(flow)
 
 
-def initial_state(run: Run):
+def initial_state(run: Run) -> DictRestore:
     """Return what initialises the variables: a checkpoint to resume, loaded or new weights."""
-    if run.checkpoint is not None:
-        return SaverRestore(run.checkpoint)
     if run.weights is not None:
         return DictRestore(run.weights)
     return DictRestore(initial_weights(run.recipe.config, run.settings.seed))

@@ -1,0 +1,343 @@
+"""What a kill, a loss of power or a full disk leaves of a run, and how it goes on from there."""
+
+import json
+import os
+import shutil
+import sys
+
+from common.tf_stack import tf
+
+import numpy as np
+import pytest
+from conftest import CHECKOUT, SCHEDULE, TINY, assert_refused, launch, run_python
+
+from common import files
+from run_directory import checkpoints
+from run_directory.checkpoints import keep, latest_checkpoint, read_arrays, write_tensorflow
+from run_directory.table import NO_RECORD, find_table, read_rows
+
+DATA = ".data-00000-of-00001"
+
+
+@pytest.fixture
+def run(finished_run, tmp_path):
+    """A copy of a finished run of three epochs of five steps."""
+    shutil.copytree(str(finished_run), str(tmp_path / "run"))
+    return tmp_path / "run"
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def epochs_of(run):
+    """Epochs in the table and in stats.json."""
+    stats = json.loads((run / "stats.json").read_text())
+    rows = read_rows(find_table(str(run)))
+    return [row["epoch"] for row in rows], [entry["epoch_num"] for entry in stats]
+
+
+def assert_ends_as(run, finished_run):
+    """A run ended with the results of the uninterrupted one, and all records."""
+    ours, theirs = (read_arrays(str(each / "model-15")) for each in (run, finished_run))
+    assert set(ours) == set(theirs)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+    assert epochs_of(run) == ([1, 2, 3], [1, 2, 3])
+    errors = [
+        [row["test_error"] for row in read_rows(find_table(str(each)))]
+        for each in (run, finished_run)
+    ]
+    assert errors[0] == errors[1]
+    assert "# after epoch 3" in (run / "loss+perf_cpu.txt").read_text()
+    assert (run / "curves.png").exists()
+
+
+# Killed --------------------------------------------------------------------------------------
+
+
+def cut_after_the_last_checkpoint(run):
+    """Undo what a run writes after its last checkpoint."""
+    stats = json.loads((run / "stats.json").read_text())
+    (run / "stats.json").write_text(json.dumps(stats[:-1]))
+    table = run / "loss+perf_cpu.txt"
+    lines = table.read_text().splitlines(True)
+    assert lines[-3].startswith("3\t") and lines[-2].startswith("# after epoch 3")
+    table.write_text("".join(lines[:-2]))
+    (run / "curves.png").unlink()
+
+
+def test_the_records_of_a_run_that_was_killed_at_its_end_are_finished(finished_run, run):
+    cut_after_the_last_checkpoint(run)
+    models = {name: data for name, data in contents(run).items() if name.startswith("model")}
+    result = launch("--resume", run)
+    assert result.code == 0 and "all 3 epochs are done" in result.out, result
+    assert "test error" in result.out
+    assert_ends_as(run, finished_run)
+    assert models.items() <= contents(run).items()
+    before = contents(run)
+    again = launch("--resume", run)
+    assert again.code == 0 and "finished now" not in again.out
+    assert before == contents(run)
+
+
+@pytest.mark.parametrize("lost", ["curves.png", "stats.json", "loss+perf_cpu.txt"])
+def test_a_record_that_is_gone_is_written_again(finished_run, run, lost):
+    (run / lost).unlink()
+    result = launch("--resume", run)
+    assert result.code == 0, result
+    assert_ends_as(run, finished_run)
+
+
+LEFT_OVER = ["model-15.data-00000-of-00001.tempstate123", "checkpoint.tmpabc", ".partial-run.json",
+             "model-7.index.tempstate9", "checkpoint.tmp77"]  # fmt: skip
+
+
+def test_what_a_kill_left_half_written_is_removed(run):
+    for name in LEFT_OVER:
+        (run / name).write_bytes(b"part")
+    (run / ("model-5" + DATA)).unlink()  # killed while it dropped an old checkpoint
+    (run / "of-the-user.tmp").write_bytes(b"kept")
+    assert launch("--resume", run).code == 0
+    names = {path.name for path in run.iterdir()}
+    assert not names & {*LEFT_OVER, "model-5.index"}
+    assert {"of-the-user.tmp", "model-0.index", "model-10.index"} <= names
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_starts_anew(finished_run, tmp_path):
+    """Its name is not blocked: the advice can be followed."""
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("run.json", "requirements.txt", "log.log"):
+        shutil.copy(str(finished_run / name), str(run))
+    (run / "model-0.data-00000-of-00001.tempstate1").write_bytes(b"part")
+    flags = [*TINY, *SCHEDULE, "--log_dir", tmp_path, "--name", "run"]
+    assert_refused(launch(*flags), "exists", "--resume {}".format(run))
+    result = launch("--resume", run)
+    assert result.code == 0 and "starts anew" in result.out, result
+    assert_ends_as(run, finished_run)
+
+
+def test_a_run_that_ended_before_its_first_file_leaves_its_name_free(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".partial-run.json").write_text("{")
+    result = launch(*TINY, "--max_epoch", "1", "--log_dir", tmp_path, "--name", "run")
+    assert result.code == 0, result
+    assert not (tmp_path / "run" / ".partial-run.json").exists()
+
+
+def test_a_run_whose_checkpoints_are_lost_does_not_start_anew(run):
+    for path in run.glob("model-*"):
+        path.unlink()
+    before = contents(run)
+    assert_refused(launch("--resume", run, "--max_epoch", "5"), "no checkpoint to resume from")
+    assert contents(run) == before
+
+
+# A loss of power -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [".index", DATA])
+@pytest.mark.parametrize("damage", ["empty", "cut", "zeros", "flipped", "missing"])
+def test_a_torn_checkpoint_is_passed_over(finished_run, run, ending, damage):
+    path = run / ("model-15" + ending)
+    content = path.read_bytes()
+    half = len(content) // 2
+    torn = {
+        "empty": b"",
+        "cut": content[:half],
+        "zeros": bytes(len(content)),
+        "flipped": content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :],
+    }
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(torn[damage])
+    result = launch("--resume", run)
+    assert result.code == 0, result
+    notes = [line for line in result.out.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 1 and "model-15 can't be read" in notes[0], notes
+    assert "passed over for {}".format(run / "model-10") in notes[0]
+    assert_ends_as(run, finished_run)
+
+
+@pytest.mark.parametrize("content", [b"", bytes(80), b'model_checkpoint_path: "mod'])
+def test_a_torn_file_of_the_newest_name_is_no_matter(finished_run, run, content):
+    (run / "checkpoint").write_bytes(content)
+    assert launch("--resume", run, "--max_epoch", "4").code == 0
+    assert tf.train.latest_checkpoint(str(run)) == str(run / "model-20")
+
+
+def test_a_checkpoint_under_the_name_of_another_step_is_passed_over(finished_run, run):
+    for ending in (".index", DATA):
+        shutil.copy(str(run / ("model-0" + ending)), str(run / ("model-15" + ending)))
+    result = launch("--resume", run)
+    assert result.code == 0 and "holds global_step" in result.out, result
+    assert_ends_as(run, finished_run)
+
+
+def test_an_old_checkpoint_is_dropped_once_the_new_one_is_on_the_disk(tmp_path, monkeypatch):
+    done = []
+    sync, remove, replace = os.fsync, os.remove, os.replace
+
+    def note(action, function):
+        def noted(handle_or_path, *others):
+            path = handle_or_path
+            if isinstance(path, int):
+                path = os.readlink("/proc/self/fd/{}".format(path))
+            done.append((action, os.path.basename(others[0] if others else path)))
+            return function(handle_or_path, *others)
+
+        return noted
+
+    for step in range(0, 7 * 5, 5):
+        write_tensorflow(str(tmp_path / "model-{}".format(step)), {"global_step": np.int64(step)})
+    monkeypatch.setattr(files.os, "fsync", note("sync", sync))
+    monkeypatch.setattr(files.os, "remove", note("remove", remove))
+    monkeypatch.setattr(files.os, "replace", note("replace", replace))
+    keep(str(tmp_path / "model-30"))
+    folder = tmp_path.name
+    assert done == [
+        ("sync", "model-30.index"), ("sync", "model-30" + DATA), ("sync", folder),
+        ("sync", ".partial-checkpoint"), ("replace", "checkpoint"), ("sync", folder),
+        ("remove", "model-5.index"), ("remove", "model-5" + DATA),
+    ]  # fmt: skip
+    state = tf.train.get_checkpoint_state(str(tmp_path))
+    assert [os.path.basename(path) for path in state.all_model_checkpoint_paths] == [
+        "model-{}".format(step) for step in (0, 10, 15, 20, 25, 30)
+    ]
+    assert latest_checkpoint(str(tmp_path)) == state.model_checkpoint_path
+
+
+# The table against the checkpoint ------------------------------------------------------------
+
+
+def rewrite_rows(run, change):
+    """Change the list of the lines that are rows."""
+    table = run / "loss+perf_cpu.txt"
+    lines = table.read_text().splitlines(True)
+    rows = [line for line in lines if line[0].isdigit()]
+    first = lines.index(rows[0])
+    table.write_text("".join(lines[:first] + change(rows) + lines[first + len(rows) :]))
+
+
+def without_stats_of(run, epoch):
+    stats = json.loads((run / "stats.json").read_text())
+    kept = [entry for entry in stats if entry["epoch_num"] != epoch]
+    (run / "stats.json").write_text(json.dumps(kept))
+
+
+def changed(row):
+    cells = row.split("\t")
+    return "\t".join(cells[:5] + ["0.125"] + cells[6:])
+
+
+@pytest.mark.parametrize(
+    "change, note",
+    [
+        (lambda rows: rows[:1] + rows[2:], "epoch 2: from stats.json"),
+        (lambda rows: rows[2:], "epochs 1 to 2: from stats.json"),
+        (lambda rows: rows[:2], "epoch 3: from stats.json"),
+        (lambda rows: [rows[0], rows[1][:20] + "\n", rows[2]], "epoch 2: from stats.json"),
+        (lambda rows: [rows[0], rows[1], rows[1], rows[2]], "epoch 2 more than once"),
+        (lambda rows: [rows[0], changed(rows[1]), rows[1], rows[2]], "2: from stats.json"),
+        (lambda rows: [rows[0], rows[1].replace("\t10\t", "\t9\t"), rows[2]], "2: from stats"),
+        (lambda rows: [rows[0], changed(rows[1]).replace("0.125", "nan"), rows[2]], "2: from"),
+    ],
+)
+def test_rows_that_are_missing_or_doubled_are_filled(finished_run, run, change, note):
+    rewrite_rows(run, change)
+    result = launch("--resume", run)
+    assert result.code == 0 and note in result.out, result
+    assert "note: the table and the checkpoint differ" in result.out
+    assert (run / "loss+perf_cpu.txt").read_text() == (finished_run / find_name(run)).read_text()
+    assert_ends_as(run, finished_run)
+
+
+def find_name(run):
+    return os.path.basename(find_table(str(run)))
+
+
+def test_rows_are_filled_from_the_events(finished_run, run):
+    rewrite_rows(run, lambda rows: rows[:1] + rows[2:])
+    without_stats_of(run, 2)
+    result = launch("--resume", run)
+    assert result.code == 0 and "epoch 2: from the events" in result.out, result
+    found, true = (read_rows(find_table(str(each))) for each in (run, finished_run))
+    assert [sorted(row) for row in found] == [sorted(row) for row in true]
+    for name in true[1]:
+        assert found[1][name] == pytest.approx(true[1][name], rel=1e-5), name
+    assert epochs_of(run) == ([1, 2, 3], [1, 2, 3])
+
+
+@pytest.mark.parametrize("more", [[], ["--max_epoch", "4"]])
+def test_an_epoch_that_no_record_has_is_told_and_marked(run, more):
+    lost = 3 if more else 2
+    rewrite_rows(run, lambda rows: [row for row in rows if row[0] != str(lost)])
+    without_stats_of(run, lost)
+    for path in run.glob("events*"):
+        path.unlink()
+    result = launch("--resume", run, *more)
+    assert result.code == 0, result
+    assert "no record of epoch {}: marked in the table".format(lost) in result.out
+    lines = (run / "loss+perf_cpu.txt").read_text().splitlines()
+    mark = lines.index("{} epoch {}".format(NO_RECORD, lost))
+    assert lines[mark - 1].startswith("{}\t".format(lost - 1))
+    assert lines[mark + 1].startswith("{}\t".format(lost + 1))
+    expected = [1, 2, 4] if more else [1, 3]
+    assert epochs_of(run) == (expected, expected)
+    assert not list(run.glob("stats.json.*"))
+    again = launch("--resume", run)
+    assert "no record of epoch {}".format(lost) in again.out  # told each time
+
+
+# What the path of a run directory may hold ---------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a[!1]*?", "back\\slash", "50%s{}'\""])
+def test_any_name_of_a_run_directory_works(finished_run, tmp_path, name):
+    flags = [*TINY, *SCHEDULE, "--max_epoch", "2", "--log_dir", tmp_path / name]
+    assert launch(*flags, "--name", name).code == 0
+    run = tmp_path / name / name
+    result = launch("--resume", run, "--max_epoch", "3")
+    assert result.code == 0, result
+    assert_ends_as(run, finished_run)
+    assert sorted(path.name for path in run.glob("model-*.index"))[0] == "model-0.index"
+    scripts = CHECKOUT / "scripts"
+    for command in (
+        [scripts / "evaluate.py", run],
+        [scripts / "freeze_graph.py", run, "--out", tmp_path / "frozen.pb"],
+        [scripts / "pack.py", run],
+        [scripts / "plot.py", "curves", run, "-o", tmp_path / "curves.png"],
+        *([[scripts / "compare.py", run, finished_run]] if sys.version_info >= (3, 10) else []),
+    ):
+        result = run_python(*command)
+        assert result.code == 0, result
+    loaded = launch(*TINY, "--max_epoch", "1", "--load", run, "--log_dir", tmp_path / "loaded")
+    assert loaded.code == 0, loaded
+
+
+def test_old_checkpoints_are_dropped_in_any_directory(tmp_path):
+    folder = tmp_path / "a[1]*"
+    folder.mkdir()
+    for step in range(0, 8):
+        prefix = str(folder / "model-{}".format(step))
+        write_tensorflow(prefix, {"global_step": np.int64(step)})
+        keep(prefix)
+    names = [os.path.basename(each) for each in checkpoints.checkpoints_of(str(folder))]
+    assert names == ["model-{}".format(step) for step in (0, 3, 4, 5, 6, 7)]
+    assert len(list(folder.iterdir())) == 2 * 6 + 1
+
+
+# What --resume may be given ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("within", ["", "/", "/model-15", "/model-10.index", "/run.json",
+                                    "/model-15" + DATA, "/loss+perf_cpu.txt"])  # fmt: skip
+def test_what_lies_in_a_run_directory_names_it(run, within):
+    result = launch("--resume", str(run) + within)
+    assert result.code == 0 and "all 3 epochs are done" in result.out, result
+
+
+def test_a_name_in_the_working_directory_names_it(run):
+    assert launch("--resume", "model-15", cwd=run).code == 0
+    assert_refused(launch("--resume", run / "model-7"), "model-7", "no run directory")

@@ -6,6 +6,7 @@ Every command runs in :func:`exit_code_of`, which turns a mistake into one line 
 
 import contextlib
 import os
+import signal
 import sys
 from typing import Callable, Optional
 
@@ -21,6 +22,22 @@ class UserError(ValueError):
 
 class RunFailed(Exception):
     """A valid command that failed while it ran; what was saved until then is usable."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the process to end; `number` is the signal's."""
+
+    def __init__(self, number: int):
+        super().__init__(STOPS[number])
+        self.number = number
+
+
+# Signals that ask a process to end, and what is said then.
+STOPS = {
+    int(signal.SIGINT): "interrupted",
+    int(signal.SIGTERM): "terminated",
+    int(signal.SIGHUP): "hung up",
+}
 
 
 def require(condition: bool, field: str, value: object, accepted: str) -> None:
@@ -40,6 +57,7 @@ def exit_code_of(command: Callable[[], Optional[int]]) -> int:
 
     What it raises becomes one line on stderr.
     """
+    _occupy_standard_streams()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
@@ -53,6 +71,8 @@ def exit_code_of(command: Callable[[], Optional[int]]) -> int:
         return report(error, EXIT_MISUSE)
     except RunFailed as error:
         return report(error, EXIT_FAILED)
+    except Stopped as stop:
+        return report(stop, 128 + stop.number)
     except KeyboardInterrupt:
         return report("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
@@ -65,12 +85,25 @@ def exit_code_of(command: Callable[[], Optional[int]]) -> int:
         return report(error, EXIT_FAILED)
 
 
+def _occupy_standard_streams() -> None:
+    """Open /dev/null as each of the three streams that the parent process has closed.
+
+    Else the next file to be opened would take its number, and get what is printed in it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 def report(message: object, code: int) -> int:
     """Print a message as one line on stderr, and return `code`."""
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     line = shortened(printable(" ".join(str(message).split())), LONGEST_MESSAGE)
-    print("error: {}".format(line), file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody reads it
+        print("error: {}".format(line), file=sys.stderr, flush=True)
     return code
 
 

@@ -306,7 +306,7 @@ def test_any_name_of_a_run_directory_works(finished_run, tmp_path, name):
     for command in (
         [scripts / "evaluate.py", run],
         [scripts / "freeze_graph.py", run, "--out", tmp_path / "frozen.pb"],
-        [scripts / "pack.py", run],
+        [scripts / "pack.py", run, "--out", tmp_path / "pack.zip"],
         [scripts / "plot.py", "curves", run, "-o", tmp_path / "curves.png"],
         *([[scripts / "compare.py", run, finished_run]] if sys.version_info >= (3, 10) else []),
     ):

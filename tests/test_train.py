@@ -18,7 +18,15 @@ from common.tf_stack import tf
 
 import numpy as np
 import pytest
-from conftest import CHECKOUT, SCHEDULE, TINY, assert_refused, launch, write_binary_layout
+from conftest import (
+    CHECKOUT,
+    CLEAN_ENVIRONMENT,
+    SCHEDULE,
+    TINY,
+    assert_refused,
+    launch,
+    write_binary_layout,
+)
 
 from platforms import gpu
 from platforms.platform import Platform
@@ -189,14 +197,15 @@ def test_the_batch_size_does_not_change_what_the_test_set_says(finished_run, tmp
 # Continuing ----------------------------------------------------------------------------------
 
 
-def start(*arguments):
-    return subprocess.Popen(
-        [sys.executable, str(CHECKOUT / "main_gpu.py")] + [str(a) for a in arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+def start(*arguments, ignored=(), **streams):
+    def listen():
         # Whoever runs the tests in the background may have had Ctrl-C ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN if each in ignored else signal.SIG_DFL)
+
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+    command = [sys.executable, str(CHECKOUT / "main_gpu.py")] + [str(a) for a in arguments]
+    return subprocess.Popen(command, preexec_fn=listen, env=CLEAN_ENVIRONMENT, **streams)
 
 
 def wait_for_row(process, table, epoch):
@@ -207,23 +216,39 @@ def wait_for_row(process, table, epoch):
     raise AssertionError(process.communicate())
 
 
-@pytest.mark.parametrize("signal_number, code", [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_a_continued_run_is_the_uninterrupted_one(tmp_path, signal_number, code):
-    flags = TINY + ["--dropout", "0.2", "--max_epoch", "12", "--drop_1", "2", "--drop_2", "4",
-                    "--log_dir", tmp_path]  # fmt: skip
-    assert launch(*flags, "--name", "whole").code == 0
-    process = start(*flags, "--name", "cut")
+LONGER = [*TINY, "--dropout", "0.2", "--max_epoch", "12", "--drop_1", "2", "--drop_2", "4"]
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """A run of twelve epochs that nothing stopped."""
+    root = tmp_path_factory.mktemp("whole")
+    assert launch(*LONGER, "--log_dir", root, "--name", "run").code == 0
+    return root / "run"
+
+
+@pytest.mark.parametrize(
+    "number, code, said",
+    [
+        (signal.SIGINT, 130, "error: interrupted\n"),
+        (signal.SIGTERM, 143, "error: terminated\n"),
+        (signal.SIGHUP, 129, "error: hung up\n"),
+        (signal.SIGKILL, -9, ""),
+    ],
+)
+def test_a_continued_run_is_the_uninterrupted_one(whole_run, tmp_path, number, code, said):
+    process = start(*LONGER, "--log_dir", tmp_path, "--name", "cut")
     wait_for_row(process, tmp_path / "cut" / "loss+perf_cpu.txt", 2)
-    process.send_signal(signal_number)
+    process.send_signal(number)
     out, err = process.communicate()
-    assert process.returncode == code, (out, err)
-    if signal_number == signal.SIGINT:
-        assert err.decode() == "error: interrupted\n"
+    assert (process.returncode, err.decode()) == (code, said), out
+    if number != signal.SIGKILL:
         assert "--resume" in out.decode()
+        assert (tmp_path / "cut" / "curves.png").exists()
     resumed = launch("--resume", tmp_path / "cut")
     assert resumed.code == 0, resumed
-    assert results(rows_of(tmp_path / "cut")) == results(rows_of(tmp_path / "whole"))
-    cut, whole = (arrays(tmp_path / name / "model-60") for name in ("cut", "whole"))
+    assert results(rows_of(tmp_path / "cut")) == results(rows_of(whole_run))
+    cut, whole = (arrays(run / "model-60") for run in (tmp_path / "cut", whole_run))
     assert set(cut) == set(whole)
     for name in cut:
         assert np.array_equal(cut[name], whole[name]), name
@@ -343,16 +368,88 @@ def test_new_head_takes_all_but_the_classifier(finished_run, tmp_path):
     assert_refused(launch(*flags, "--new_head", cwd=tmp_path), "--new_head", "--load")
 
 
-def test_closed_and_failing_outputs(tmp_path):
-    """The epoch is kept whatever becomes of the terminal."""
-    words = [sys.executable, CHECKOUT / "main_gpu.py"] + TINY + ["--max_epoch", "1", "--log_dir"]
-    launcher = " ".join(shlex.quote(str(word)) for word in words + [tmp_path])
-    for redirection, name in [(">&-", "out"), ("2>&-", "err"), ("| head -1", "pipe")]:
-        command = "{} --name {} {}".format(launcher, name, redirection)
-        done = subprocess.run(["bash", "-c", command], capture_output=True)
-        assert done.returncode == 0, done
-        assert b"Traceback" not in done.stderr, done
-        assert (tmp_path / name / "model-5.index").exists()
+@pytest.mark.parametrize(
+    "redirection", [">&-", "2>&-", "<&-", "<&- >&- 2>&-", "| head -1", "| true", ">/dev/full"]
+)
+def test_closed_and_failing_streams(finished_run, tmp_path, redirection):
+    """The run goes on whatever becomes of the terminal, and nothing is printed into its files."""
+    words = [sys.executable, CHECKOUT / "main_gpu.py", *TINY, *SCHEDULE, "--log_dir", tmp_path]
+    launcher = " ".join(shlex.quote(str(word)) for word in [*words, "--name", "run"])
+    command = "{} {}; exit ${{PIPESTATUS[0]}}".format(launcher, redirection)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, env=CLEAN_ENVIRONMENT)
+    assert (done.returncode, done.stderr) == (0, b""), done
+    ours, theirs = (arrays(run / "model-15") for run in (tmp_path / "run", finished_run))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    assert results(rows_of(tmp_path / "run")) == results(rows_of(finished_run))
+    assert "Training has finished!" in (tmp_path / "run" / "log.log").read_text()
+
+
+def start_on_terminal(*arguments, ignored=()):
+    """Start a run in a session of its own on a terminal; return it and the terminal's other end."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    take = "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    code = take + "os.execv(sys.argv[1], sys.argv[1:])"
+    words = [sys.executable, "-c", code, sys.executable, CHECKOUT / "main_gpu.py", *arguments]
+
+    def listen():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+
+    process = subprocess.Popen(
+        [str(each) for each in words],
+        stdin=slave, stdout=slave, stderr=slave, preexec_fn=listen, env=CLEAN_ENVIRONMENT,
+    )  # fmt: skip
+    os.close(slave)
+    return process, master
+
+
+@pytest.mark.parametrize("ignored, code", [((), 129), ((signal.SIGHUP,), 0)])
+def test_a_terminal_that_is_closed(tmp_path, ignored, code):
+    """It hangs up, which ends the run, unless that is ignored, as under nohup."""
+    run = tmp_path / "run"
+    process, master = start_on_terminal(
+        *LONGER, "--log_dir", tmp_path, "--name", "run", ignored=ignored
+    )
+    wait_for_row(process, run / "loss+perf_cpu.txt", 2)
+    os.close(master)
+    assert process.wait() == code
+    assert (run / "curves.png").exists()
+    if code == 0:
+        assert [row["epoch"] for row in rows_of(run)] == list(range(1, 13))
+
+
+def test_a_hangup_is_ignored_under_nohup(tmp_path):
+    process = start(*LONGER, "--log_dir", tmp_path, "--name", "run", ignored=(signal.SIGHUP,))
+    wait_for_row(process, tmp_path / "run" / "loss+perf_cpu.txt", 2)
+    process.send_signal(signal.SIGHUP)
+    assert process.communicate()[1] == b"" and process.returncode == 0
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_ends_at_once(first, second):
+    code = """
+import signal, time
+for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
+from training.asked import ends_when_asked
+with ends_when_asked():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt as stop:
+        print(stop.number, flush=True)
+        time.sleep(60)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=str(CHECKOUT)
+    )
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(first)
+    assert int(process.stdout.readline()) == first
+    process.send_signal(second)
+    assert process.wait() == -second
+    process.stdout.close()
 
 
 def assert_refused_after_notes(result, *words):
@@ -549,14 +646,7 @@ def test_why_it_is_not_a_gpu(monkeypatch):
 
 
 def test_a_progress_bar_on_a_terminal(tmp_path):
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, str(CHECKOUT / "main_gpu.py")] + TINY
-        + ["--max_epoch", "1", "--log_dir", str(tmp_path)],
-        stdout=slave, stderr=slave, stdin=slave,
-    )  # fmt: skip
-    os.close(slave)
+    process, master = start_on_terminal(*TINY, "--max_epoch", "1", "--log_dir", tmp_path)
     shown = b""
     with contextlib.suppress(OSError):  # how Linux reports that the other side has closed
         while True:

@@ -22,6 +22,7 @@ from run_directory.settings import Settings
 from run_directory.table import TOP_5, UNTIMED_STEPS, Row, columns_of, write_stats
 from sparsenet.errors import UserError
 from sparsenet.initial_weights import initial_weights
+from training.asked import ends_when_asked
 from training.chief import finish, recorded
 from training.keras_model import (
     get_state,
@@ -35,6 +36,7 @@ from training.records import check_finite, held
 from training.screen import HEADER, print_epoch, show
 
 
+@ends_when_asked()
 def train(settings: Settings, platform: Platform) -> None:
     """Train as `settings` ask.
 

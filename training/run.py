@@ -17,12 +17,14 @@ from platforms.platform import Platform
 from platforms.workers import require_one_network
 from run_directory.settings import Settings
 from sparsenet.errors import RunFailed, UserError
+from training.asked import ends_when_asked
 from training.chief import finish, recorded
 from training.prepare import Run, prepare
 from training.records import held
 from training.trainer import run_epochs
 
 
+@ends_when_asked()
 def train(settings: Settings, choose_platform: Callable[[Settings], Platform]) -> None:
     """Train as `settings` ask.
 

@@ -1,7 +1,6 @@
 """What the terminal shows of a run: what it is, and how it ended."""
 
 import os
-import sys
 import textwrap
 from typing import Dict, Iterable, Tuple
 
@@ -17,11 +16,8 @@ from training.prepare import Run
 
 
 def show(text: str) -> None:
-    """Print text at once; once nobody reads it any more (`| head`), print nothing from then on."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    """Print text at once."""
+    print(text, flush=True)
 
 
 HEADER = "    epoch     lr    train   error     test   error  images/s  seconds      left"

@@ -15,6 +15,10 @@ from common import files
 from run_directory import checkpoints
 from run_directory.checkpoints import keep, latest_checkpoint, read_arrays, write_tensorflow
 from run_directory.table import NO_RECORD, find_table, read_rows
+from sparsenet.arrays import NETWORK_SCOPES, SLOTS
+from sparsenet.plan import variable_shapes
+from training import command_line
+from training.not_finite import first_by_statistics, layers_of
 
 DATA = ".data-00000-of-00001"
 
@@ -341,3 +345,53 @@ def test_what_lies_in_a_run_directory_names_it(run, within):
 def test_a_name_in_the_working_directory_names_it(run):
     assert launch("--resume", "model-15", cwd=run).code == 0
     assert_refused(launch("--resume", run / "model-7"), "model-7", "no run directory")
+
+
+# NaN -----------------------------------------------------------------------------------------
+
+POISONED = [  # a variable that is NaN, the loss that shows it, the first layer with such an output
+    ("conv0/W", "training", "conv0"),
+    ("block2/layer0/conv1/W", "training", "block2/layer0/conv1"),
+    ("transition2/conv1/W", "training", "transition2/conv1"),
+    ("linear/b", "training", "linear"),
+    ("block2/layer0/bn1/mean/EMA", "test", "block2/layer0/bn1"),
+]
+
+
+@pytest.mark.parametrize("variable, loss, layer", POISONED)
+def test_the_first_layer_whose_output_is_not_finite_is_named(
+    finished_run, tmp_path, variable, loss, layer
+):
+    weights = tmp_path / "poisoned.npz"
+    write_poisoned(finished_run, weights, variable)
+    result = launch(*TINY, "--load", weights, "--log_dir", tmp_path / "runs")
+    step, epoch = (1, 1) if loss == "training" else (5, 1)
+    assert result.code == 1 and result.err.startswith(
+        "error: the {} loss is nan at step {} (epoch {}); the first layer whose output is not "
+        "finite: {}; ".format(loss, step, epoch, layer)
+    ), result
+
+
+def write_poisoned(run, path, variable):
+    """Write the weights of a run, one value of a variable NaN, to a .npz file."""
+    weights = read_arrays(str(run / "model-15"))
+    names = [name for name in weights if NETWORK_SCOPES.match(name) and not SLOTS.search(name)]
+    weights[variable].flat[-1] = np.nan
+    np.savez(str(path), **{name: weights[name] for name in names})
+
+
+def test_a_layer_is_named_where_training_diverges(tmp_path):
+    result = launch(*TINY, "--learning_rate", "1e30", "--log_dir", tmp_path)
+    layers = layers_of(command_line.parse(TINY).recipe.config)
+    named = result.err.split("not finite: ")[1].split(";")[0]
+    assert result.code == 1 and named in layers and "/bn" not in named, result
+
+
+def test_layers_between_two_batch_normalisations():
+    """Where the statistics don't tell which of several layers it was, the first one is named."""
+    config = command_line.parse([*TINY, "--attention", "se"]).recipe.config
+    means = {name: np.zeros(shape) for name, shape in variable_shapes(config).items()}
+    bad = dict(means, **{"transition1/bn1/mean/EMA": np.array([0.0, np.inf])})
+    assert first_by_statistics(config, bad) == "block1/layer0/conv1"
+    assert first_by_statistics(config, means) == "linear"
+    assert first_by_statistics(config, means, of_whole_batch=False) is None

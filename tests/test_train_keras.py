@@ -6,12 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from conftest import CHECKOUT, TINY, assert_refused, launch, run_python
 from graphs import relative_difference
+from test_faults import write_poisoned
 
 from run_directory.checkpoints import read_arrays
 from run_directory.table import find_table, read_rows
@@ -158,6 +160,77 @@ def test_gpu_reproduce_resumes_what_was_cut(tmp_path):
     assert "all 2 epochs are done" in run(*flags, seconds=500).stdout
     refused = run("--twice", seconds=1)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused
+
+
+@pytest.mark.parametrize(
+    "backend, variable, loss, layer",
+    [
+        # XLA's ReLU on a CPU makes 0 of NaN: only the last layer's gets to the loss.
+        ("jax", "linear/b", "training", "linear"),
+        ("tensorflow", "block2/layer0/conv1/W", "training", "block2/layer0/conv1"),
+        ("tensorflow", "block2/layer0/bn1/mean/EMA", "test", "block2/layer0/bn1"),
+    ],
+)
+def test_the_first_layer_whose_output_is_not_finite_is_named(
+    finished_run, tmp_path, backend, variable, loss, layer
+):
+    weights = tmp_path / "poisoned.npz"
+    write_poisoned(finished_run, weights, variable)
+    result = train_keras(*FLAGS, "--load", weights, "--log_dir", tmp_path / "r", backend=backend)
+    step = 1 if loss == "training" else 5
+    assert result.code == 1 and result.err.startswith(
+        "error: the {} loss is nan at step {} (epoch 1); the first layer whose output is not "
+        "finite: {}; ".format(loss, step, layer)
+    ), result
+
+
+def test_the_layer_is_found_within_a_compiled_part(tmp_path):
+    """The graph, which stops at the step, names the same one."""
+    flags = [*TINY, "--learning_rate", "1e30", "--log_dir", tmp_path]
+    graph, twin = launch(*flags), train_keras(*flags)
+    named = [each.err.split(" at ")[1].split("; last")[0] for each in (graph, twin)]
+    assert named[0] == named[1] and "not finite: " in named[0], (graph, twin)
+
+
+def test_faults_of_a_run(tmp_path):
+    """Stopped by a signal, its newest checkpoint torn and a row lost, in a folder named oddly."""
+    root = tmp_path / "a[1]*"
+    flags = [*FLAGS, "--max_epoch", "2", "--log_dir", root]
+    assert train_keras(*flags, "--name", "whole").code == 0
+    assert train_keras(*flags, "--name", "cut").code == 0
+    run = root / "cut"
+    content = (run / "model-10.npz").read_bytes()
+    (run / "model-10.npz").write_bytes(content[: len(content) // 2])
+    (run / ".partial-model-10.npz").write_bytes(content[:99])
+    table = (run / "loss+perf_cpu.txt").read_text()
+    (run / "loss+perf_cpu.txt").write_text(table.replace("\n1\t", "\n#1\t"))
+    resumed = train_keras("--resume", run / "model-5.npz")
+    assert resumed.code == 0, resumed
+    assert "model-10.npz can't be read" in resumed.out and "epoch 1: from stats" in resumed.out
+    whole, cut = (read_arrays(str(root / name / "model-10")) for name in ("whole", "cut"))
+    assert all(np.array_equal(whole[name], cut[name]) for name in whole)
+    assert [row["epoch"] for row in read_rows(find_table(str(run)))] == [1, 2]
+    assert not (run / ".partial-model-10.npz").exists()
+    (run / "curves.png").unlink()
+    done = train_keras("--resume", run)
+    assert done.code == 0 and "finished now" in done.out, done
+    assert (run / "curves.png").exists()
+
+
+def test_a_run_is_terminated_and_goes_on(tmp_path):
+    flags = [*TINY, "--max_epoch", "400", "--drop_1", "300", "--drop_2", "350", "--log_dir",
+             tmp_path, "--name", "run"]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, str(CHECKOUT / "scripts" / "train_keras.py"), *map(str, flags)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ, KERAS_BACKEND="jax"),
+    )  # fmt: skip
+    while process.poll() is None and not (tmp_path / "run" / "model-5.npz").exists():
+        time.sleep(0.02)
+    process.terminate()
+    _, err = process.communicate()
+    assert (process.returncode, err) == (143, b"error: terminated\n")
+    done = len(read_rows(find_table(str(tmp_path / "run"))))
+    assert train_keras("--resume", tmp_path / "run", "--max_epoch", done + 1).code == 0
 
 
 def test_mistakes(tmp_path):

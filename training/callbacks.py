@@ -20,13 +20,16 @@ from platforms.workers import Workers
 from run_directory.checkpoints import CHECKPOINT_PREFIX, keep
 from run_directory.record import GRAPH
 from run_directory.table import TOP_5, UNTIMED_STEPS, WHOLE, Row, Table, write_stats
+from sparsenet.config import SparseNetConfig
 from sparsenet.recipes import Recipe
 from sparsenet_model import CROSS_ENTROPY, INCORRECT, LOGITS
+from training.not_finite import MOVING_MEAN, first_by_outputs, first_by_statistics
 from training.records import check_finite
 from training.screen import HEADER, print_epoch, show
 
 SECONDS_BETWEEN_LINES = 60
 STEPS_PER_POINT = 10  # of the loss by step in TensorBoard
+LAYER_OUTPUT = "/output"  # tensorpack's name of a layer's output, in the layer's scope
 
 
 class TrainingMeter(Callback):
@@ -34,12 +37,15 @@ class TrainingMeter(Callback):
 
     It fetches the same tensors in every step: for an NPU, another set of fetches would mean another
     compilation.
+
+    config: of the network
     """
 
     _chief_only = False  # every worker trains on a part of the images
 
-    def __init__(self, workers: Workers):
+    def __init__(self, workers: Workers, config: SparseNetConfig):
         self._workers = workers
+        self._config = config
 
     def _setup_graph(self):
         towers = self.trainer.towers.training()
@@ -74,10 +80,18 @@ class TrainingMeter(Callback):
         self._images += len(losses)
 
     def _trigger_step(self):
-        check_finite("training", self._loss_sum, self.global_step, self.epoch_num)
+        check_finite(
+            "training", self._loss_sum, self.global_step, self.epoch_num, self._first_layer
+        )
         if self._untimed_steps:
             self._untimed_steps -= 1
             self._restart_clock()
+
+    def _first_layer(self) -> Optional[str]:
+        means = {v.op.name: v for v in tf.global_variables() if v.op.name.endswith(MOVING_MEAN)}
+        is_alone = len(self.trainer.towers.training()) * self._workers.world_size == 1
+        values = tf.get_default_session().run(means)
+        return first_by_statistics(self._config, values, of_whole_batch=is_alone)
 
     def _after_epoch(self):
         seconds = time.perf_counter() - self._start
@@ -123,14 +137,32 @@ class TestSetEvaluator(Callback):
         """Return the columns of the table that the test set fills; the time is in seconds."""
         start = time.perf_counter()
         sums = np.zeros(2 + self.with_top_5)
+        self._bad_batch = None
         for batch, count in self.data.test_batches(self.batch_size):
             by_image = self._predict(*batch)
+            if self._bad_batch is None and not np.isfinite(by_image[0][:count]).all():
+                self._bad_batch = batch
             if self.with_top_5:
                 by_image[2] = incorrect(by_image[2], batch.labels, 5)
             sums += [each[:count].sum(dtype=np.float64) for each in by_image]
         names = ("test_loss", "test_error", TOP_5)
         means = zip(names, (sums / len(self.data.test.labels)).tolist())
         return dict(means, inference_seconds=time.perf_counter() - start)
+
+    def first_layer(self) -> Optional[str]:
+        """Return the first layer whose output is not finite, for images whose loss is not."""
+        if self._bad_batch is None:
+            return None
+        prefix = self._predict.output_tensors[0].op.name[: -len(CROSS_ENTROPY)]
+        outputs = [
+            op.outputs[0]
+            for op in tf.get_default_graph().get_operations()
+            if op.name.startswith(prefix) and op.name.endswith(LAYER_OUTPUT)
+        ]
+        feed = dict(zip(self._predict.input_tensors, self._bad_batch))
+        values = tf.get_default_session().run(outputs, feed)
+        names = [each.op.name[len(prefix) : -len(LAYER_OUTPUT)] for each in outputs]
+        return first_by_outputs(zip(names, values))
 
 
 class EpochReport(Callback):
@@ -152,7 +184,9 @@ class EpochReport(Callback):
         }
         row.update(self.meter.results())
         row.update(self.test_set.evaluate())
-        check_finite("test", row["test_loss"], self.global_step, self.epoch_num)
+        check_finite(
+            "test", row["test_loss"], self.global_step, self.epoch_num, self.test_set.first_layer
+        )
         self.table.append(row)
         for name in row:
             if name not in WHOLE:

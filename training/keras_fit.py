@@ -62,6 +62,9 @@ class FitEpochs:
         # All of it counts for the last step, which is the one whose loss was not finite.
         yield [np.append(np.zeros(steps.done - 1), images * mean) for mean in means]
 
+    def go_back(self, steps: int) -> None:
+        """Do nothing: a step whose loss is not finite was the last one."""
+
     def test(self) -> Sums:
         """Return losses, errors and top-5 errors of the test images, in order."""
         data = self.run.data

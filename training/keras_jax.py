@@ -54,10 +54,18 @@ class JaxEpochs:
         size = part_size(steps)
         for start in range(0, steps, size):
             part = [each[start : start + size] for each in by_step]
+            self._before = jax.tree.map(jnp.copy, self._state()), part
             state, sums = self._train_part(self._state(), self.train_set, part)
             self._keep(state)
             advance(len(sums[0]))
             yield sums
+
+    def go_back(self, steps: int) -> None:
+        """Give the model the state that it had after some steps of the part trained last."""
+        state, part = self._before
+        step = self.devices.call_by_call(self._train_step, donated=False)
+        state, _ = step(state, self.train_set, [each[:steps] for each in part])
+        self._keep(state)
 
     def test(self) -> Sums:
         """Return losses and errors of the test images, in order."""

@@ -1,12 +1,15 @@
 """A run that Keras trains: the same records as a run of tensorpack's, checkpoints as arrays."""
 
+import functools
+import itertools
 import os
 import sys
 import time
-from typing import Tuple
+from typing import Optional, Tuple
 
 import keras
 import numpy as np
+from keras import ops
 from tqdm import tqdm
 
 from cifar_data import Dataset, ImageSet
@@ -22,6 +25,8 @@ from run_directory.settings import Settings
 from run_directory.table import TOP_5, UNTIMED_STEPS, Row, columns_of, write_stats
 from sparsenet.errors import UserError
 from sparsenet.initial_weights import initial_weights
+from sparsenet.keras import preprocess_input
+from sparsenet.keras.weights import scope_of, variables
 from training.asked import ends_when_asked
 from training.chief import finish, recorded
 from training.keras_model import (
@@ -31,6 +36,7 @@ from training.keras_model import (
     set_state,
     training_model,
 )
+from training.not_finite import first_by_outputs, first_by_statistics
 from training.prepare import Run, prepare
 from training.records import check_finite, held
 from training.screen import HEADER, print_epoch, show
@@ -108,7 +114,9 @@ class KerasRun:
         start = time.perf_counter()
         losses, errors, *top_5 = self.epochs.test()
         step = epoch * run.steps_per_epoch
-        check_finite("test", float(losses.mean()), step, epoch)
+        check_finite(
+            "test", float(losses.mean()), step, epoch, lambda: self._first_layer_in_test(losses)
+        )
         row = {
             "epoch": epoch,
             "global_step": step,
@@ -138,7 +146,10 @@ class KerasRun:
             for losses, errors in self.epochs.train(epoch, lambda steps: bar.update(steps * batch)):
                 first = (epoch - 1) * run.steps_per_epoch + done
                 for offset, loss in enumerate(losses, start=1):
-                    check_finite("training", loss, first + offset, epoch)
+                    check_finite(
+                        "training", loss, first + offset, epoch,
+                        functools.partial(self._first_layer, offset),
+                    )  # fmt: skip
                 total += [losses.sum(), errors.sum()]
                 done += len(losses)
                 if self.is_new and done < run.steps_per_epoch and done >= UNTIMED_STEPS:
@@ -146,6 +157,25 @@ class KerasRun:
         self.is_new = False
         share = (done - untimed) / done
         return total[0], total[1], (time.perf_counter() - start) / share
+
+    def _first_layer(self, steps: int) -> Optional[str]:
+        """Return the first layer whose output was not finite in a step of the part trained last.
+
+        steps: of the part, up to that step
+        """
+        self.epochs.go_back(steps)
+        values = {name: ops.convert_to_numpy(v) for name, v in variables(self.model).items()}
+        return first_by_statistics(self.run.recipe.config, values)
+
+    def _first_layer_in_test(self, losses: np.ndarray) -> Optional[str]:
+        """Return the first layer whose output is not finite, for a test image whose loss is not."""
+        run, bad = self.run, np.flatnonzero(~np.isfinite(losses))
+        batch, _ = next(itertools.islice(run.data.test_batches(1), int(bad[0]), None))
+        layers = [layer for layer in self.model.layers if layer.weights]
+        inner = keras.Model(self.model.inputs, [layer.output for layer in layers])
+        images = preprocess_input(batch.images, preprocessing=run.preprocessing)
+        outputs = [ops.convert_to_numpy(each) for each in inner(images, training=False)]
+        return first_by_outputs(zip(map(scope_of, layers), outputs))
 
     def _bar(self, epoch: int) -> tqdm:
         """Return the progress bar of an epoch, which only a terminal shows."""

@@ -153,10 +153,20 @@ def are_closed(run: Run) -> bool:
     return not run.notes and is_closed(table) and epochs <= in_stats and has_curves
 
 
-def check_finite(what: str, loss: float, step: int, epoch: int) -> None:
-    """Raise RunFailed, naming the step, if a loss is NaN or infinite."""
-    if not math.isfinite(loss):
-        raise RunFailed("the {} loss is {} at step {} (epoch {})".format(what, loss, step, epoch))
+def check_finite(
+    what: str, loss: float, step: int, epoch: int, first_layer: Callable[[], Optional[str]]
+) -> None:
+    """Raise RunFailed if a loss is NaN or infinite; it names the step and the layer it began in.
+
+    first_layer: returns the first layer whose output is not finite, None if that is not known
+    """
+    if math.isfinite(loss):
+        return
+    layer = first_layer()
+    began = "" if layer is None else "; the first layer whose output is not finite: " + layer
+    raise RunFailed(
+        "the {} loss is {} at step {} (epoch {}){}".format(what, loss, step, epoch, began)
+    )
 
 
 def describe_run(run: Run) -> dict:

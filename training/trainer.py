@@ -76,7 +76,7 @@ def make_model(run: Run) -> SparseNet:
 def make_callbacks(run: Run, table: Optional[Table], events: Events) -> list:
     """Return the callbacks of a run; each comes after those whose results it uses."""
     recipe, workers = run.recipe, run.platform.workers
-    meter = TrainingMeter(workers)
+    meter = TrainingMeter(workers, recipe.config)
     callbacks = [
         *([BroadcastVariables(workers.broadcast)] if workers.broadcast is not None else []),
         RunUpdateOps(),

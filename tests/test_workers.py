@@ -13,10 +13,15 @@ import numpy as np
 import pytest
 from conftest import CHECKOUT, CLEAN_ENVIRONMENT, Result, assert_refused, launch, run_python
 from graphs import relative_difference
+from tensorpack.tfutils.tower import TowerContext
 
 import cifar_data
 from platforms.platform import Platform
 from platforms.workers import Workers
+from sparsenet.plan import variable_shapes
+from sparsenet_model import SparseNet
+from training import command_line
+from training.callbacks import moving_statistics
 
 pytestmark = pytest.mark.trains
 
@@ -86,6 +91,18 @@ def test_workers_share_every_batch_without_overlap():
 
 def test_devices_are_counted_over_all_workers():
     assert Platform("cpu", ["a", "b"], None, workers=Workers(1, 3)).total_devices == 6
+
+
+def test_the_statistics_that_workers_average_are_all_of_the_network():
+    """On either stack."""
+    config = command_line.parse(TINY).recipe.config
+    model = SparseNet(config, normalization={"mean": 0.0, "std": 1.0}, batch_size=2)
+    with tf.Graph().as_default():
+        images, labels = tf.zeros([2, 32, 32, 3], tf.uint8), tf.zeros([2], tf.int32)
+        with TowerContext("", is_training=True):
+            model.build_graph(images, labels)
+        found = moving_statistics()
+    assert sorted(found) == sorted(n for n in variable_shapes(config) if n.endswith("/EMA"))
 
 
 def test_horovodrun_without_horovod_is_one_sentence(tmp_path):

@@ -20,10 +20,11 @@ from platforms.workers import Workers
 from run_directory.checkpoints import CHECKPOINT_PREFIX, keep
 from run_directory.record import GRAPH
 from run_directory.table import TOP_5, UNTIMED_STEPS, WHOLE, Row, Table, write_stats
+from sparsenet.arrays import NETWORK_SCOPES
 from sparsenet.config import SparseNetConfig
 from sparsenet.recipes import Recipe
 from sparsenet_model import CROSS_ENTROPY, INCORRECT, LOGITS
-from training.not_finite import MOVING_MEAN, first_by_outputs, first_by_statistics
+from training.not_finite import STATISTICS, first_by_outputs, first_by_statistics
 from training.records import check_finite
 from training.screen import HEADER, print_epoch, show
 
@@ -88,9 +89,8 @@ class TrainingMeter(Callback):
             self._restart_clock()
 
     def _first_layer(self) -> Optional[str]:
-        means = {v.op.name: v for v in tf.global_variables() if v.op.name.endswith(MOVING_MEAN)}
         is_alone = len(self.trainer.towers.training()) * self._workers.world_size == 1
-        values = tf.get_default_session().run(means)
+        values = tf.get_default_session().run(moving_statistics())
         return first_by_statistics(self._config, values, of_whole_batch=is_alone)
 
     def _after_epoch(self):
@@ -397,6 +397,19 @@ class Checkpoints(Callback):
         keep(saved)
 
 
+def moving_statistics() -> Dict[str, tf.Variable]:
+    """Return the moving means and variances of the network by name.
+
+    The collection of model variables has them on TensorFlow 1.15 alone.
+    """
+    names = {each.op.name: each for each in tf.global_variables()}
+    return {
+        name: variable
+        for name, variable in names.items()
+        if NETWORK_SCOPES.match(name) and name.endswith(STATISTICS)
+    }
+
+
 class BroadcastVariables(Callback):
     """Give all workers the variables of the chief, before the first step."""
 
@@ -426,7 +439,7 @@ class AverageStatistics(Callback):
     def _setup_graph(self):
         mean = self._workers.mean or tf.identity
         with tf.name_scope("average_statistics"):
-            self._average = tf.group(*[tf.assign(v, mean(v)) for v in tf.model_variables()])
+            self._average = tf.group(*[tf.assign(v, mean(v)) for v in moving_statistics().values()])
 
     def _trigger_epoch(self):
         self._average.run()

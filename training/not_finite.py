@@ -8,6 +8,7 @@ from sparsenet.config import SparseNetConfig
 from sparsenet.plan import variable_shapes
 
 MOVING_MEAN = "/mean/EMA"
+STATISTICS = (MOVING_MEAN, "/variance/EMA")  # what the names of moving statistics end in
 
 
 def first_by_statistics(
@@ -36,8 +37,7 @@ def first_by_statistics(
 
 def layers_of(config: SparseNetConfig) -> List[str]:
     """Return the scopes of the layers with variables, in the order of the computation."""
-    statistics = (MOVING_MEAN, "/variance/EMA")
-    names = (name for name in variable_shapes(config) if not name.endswith(statistics))
+    names = (name for name in variable_shapes(config) if not name.endswith(STATISTICS))
     return list(dict.fromkeys(name.rpartition("/")[0] for name in names))
 
 

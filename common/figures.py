@@ -10,6 +10,7 @@ import warnings
 from decimal import Decimal
 from typing import Any, Dict, Optional, Sequence
 
+from common.files import written_whole
 from sparsenet.errors import printable
 
 LONGEST_LABEL = 40  # characters
@@ -54,7 +55,8 @@ def save(figure, path: str, bottom: float = 0.0) -> None:
     bottom: fraction of the height to leave free below the axes, for a legend of the figure
     """
     fit(figure, bottom)
-    write(figure, path, "svg" if path.endswith(".svg") else "png")
+    with written_whole(path, "wb") as stream:
+        write(figure, stream, "svg" if path.endswith(".svg") else "png")
 
 
 def write(figure, stream, format: str) -> None:

@@ -26,10 +26,12 @@ def written_beside(path: str) -> Iterator[str]:
         make_durable(*_and_all_below(partial))
         os.replace(partial, path)
         make_durable(folder or os.curdir)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             remove = shutil.rmtree if os.path.isdir(partial) else os.remove
             remove(partial)
+        if isinstance(error, OSError) and error.filename in (None, partial):
+            raise OSError(error.errno, error.strerror, path)  # which file it was
         raise
 
 

@@ -1,5 +1,6 @@
 """The table of a run, loss+perf_<platform>.txt: write, read and summarise its row per epoch."""
 
+import errno
 import glob
 import json
 import os
@@ -86,6 +87,7 @@ class Table:
         self.rows = list(rows)
         self.columns = columns
         self.done = done
+        self._folder = os.stat(os.path.dirname(path) or os.curdir)
         self._head = "# {}\n{}{}\n".format(title, NOTES, "\t".join(columns))
         self._write()
 
@@ -99,6 +101,9 @@ class Table:
         self._write("".join("# {}\n".format(line) for line in summary_lines(self.rows)))
 
     def _write(self, closing: str = "") -> None:
+        folder = os.path.dirname(self.path) or os.curdir
+        if not os.path.samestat(os.stat(folder), self._folder):
+            raise OSError(errno.ENOENT, "is another directory than it was", folder)
         write_whole(self.path, self._head + "".join(self._lines()) + closing)
 
     def _lines(self) -> Iterator[str]:

@@ -35,7 +35,9 @@ from training.run import train
 def patch_input(change: Callable[[Run], Run]):
     """Train on the input of a run that `change` returns."""
     make_input = trainer.make_input
-    return mock.patch.object(trainer, "make_input", lambda run: make_input(change(run)))
+    return mock.patch.object(
+        trainer, "make_input", lambda run, faults: make_input(change(run), faults)
+    )
 
 
 def with_wrong_labels(run: Run) -> Run:

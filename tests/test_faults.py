@@ -1,24 +1,40 @@
 """What a kill, a loss of power or a full disk leaves of a run, and how it goes on from there."""
 
+import errno
 import json
 import os
+import resource
 import shutil
+import subprocess
 import sys
 
 from common.tf_stack import tf
 
 import numpy as np
 import pytest
-from conftest import CHECKOUT, SCHEDULE, TINY, assert_refused, launch, run_python
+from conftest import (
+    CHECKOUT,
+    CLEAN_ENVIRONMENT,
+    SCHEDULE,
+    TINY,
+    Result,
+    assert_refused,
+    launch,
+    run_python,
+)
 
+import cifar_data
 from common import files
-from run_directory import checkpoints
+from platforms.platform import Platform
+from run_directory import checkpoints, table
 from run_directory.checkpoints import keep, latest_checkpoint, read_arrays, write_tensorflow
 from run_directory.table import NO_RECORD, find_table, read_rows
 from sparsenet.arrays import NETWORK_SCOPES, SLOTS
+from sparsenet.errors import RunFailed
 from sparsenet.plan import variable_shapes
-from training import command_line
+from training import command_line, prepare
 from training.not_finite import first_by_statistics, layers_of
+from training.run import train
 
 DATA = ".data-00000-of-00001"
 
@@ -63,10 +79,10 @@ def cut_after_the_last_checkpoint(run):
     """Undo what a run writes after its last checkpoint."""
     stats = json.loads((run / "stats.json").read_text())
     (run / "stats.json").write_text(json.dumps(stats[:-1]))
-    table = run / "loss+perf_cpu.txt"
-    lines = table.read_text().splitlines(True)
+    path = run / "loss+perf_cpu.txt"
+    lines = path.read_text().splitlines(True)
     assert lines[-3].startswith("3\t") and lines[-2].startswith("# after epoch 3")
-    table.write_text("".join(lines[:-2]))
+    path.write_text("".join(lines[:-2]))
     (run / "curves.png").unlink()
 
 
@@ -217,11 +233,11 @@ def test_an_old_checkpoint_is_dropped_once_the_new_one_is_on_the_disk(tmp_path, 
 
 def rewrite_rows(run, change):
     """Change the list of the lines that are rows."""
-    table = run / "loss+perf_cpu.txt"
-    lines = table.read_text().splitlines(True)
+    path = run / "loss+perf_cpu.txt"
+    lines = path.read_text().splitlines(True)
     rows = [line for line in lines if line[0].isdigit()]
     first = lines.index(rows[0])
-    table.write_text("".join(lines[:first] + change(rows) + lines[first + len(rows) :]))
+    path.write_text("".join(lines[:first] + change(rows) + lines[first + len(rows) :]))
 
 
 def without_stats_of(run, epoch):
@@ -345,6 +361,184 @@ def test_what_lies_in_a_run_directory_names_it(run, within):
 def test_a_name_in_the_working_directory_names_it(run):
     assert launch("--resume", "model-15", cwd=run).code == 0
     assert_refused(launch("--resume", run / "model-7"), "model-7", "no run directory")
+
+
+# Another run meanwhile -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """Return a function that has something done once, while a run reads its data."""
+
+    def do(action):
+        load_data = prepare.load_data
+
+        def slowly(settings):
+            monkeypatch.setattr(prepare, "load_data", load_data)
+            done.append(action())
+            return load_data(settings)
+
+        monkeypatch.setattr(prepare, "load_data", slowly)
+
+    done = []
+    yield do
+    assert len(done) == 1
+
+
+def test_of_two_resumes_the_later_goes_on_from_the_newest_checkpoint(finished_run, run, meanwhile):
+    for path in run.glob("model-1*"):
+        path.unlink()  # back to the end of the first epoch
+    models = {}
+
+    def resume_too():
+        assert launch("--resume", run).code == 0
+        models.update(contents(run))
+
+    meanwhile(resume_too)
+    result = launch("--resume", run)
+    assert result.code == 0 and "all 3 epochs are done" in result.out, result
+    assert contents(run) == models
+    assert_ends_as(run, finished_run)
+
+
+def test_a_new_run_leaves_alone_what_another_one_wrote_meanwhile(tmp_path, meanwhile):
+    flags = [*TINY, "--max_epoch", "1", "--log_dir", tmp_path, "--name", "run"]
+    meanwhile(lambda: launch(*flags))
+    result = launch(*flags)
+    assert_refused(result, "exists; accepted: another --name")
+    assert epochs_of(tmp_path / "run") == ([1], [1])
+    assert (tmp_path / "run" / "model-5.index").exists()
+
+
+def test_a_run_that_was_replaced_meanwhile_is_left_alone(run, tmp_path, meanwhile):
+    def replace():
+        shutil.rmtree(str(run))
+        flags = [*TINY, "--seed", "5", "--max_epoch", "1", "--log_dir", tmp_path, "--name", "run"]
+        assert launch(*flags).code == 0
+
+    meanwhile(replace)
+    result = launch("--resume", run, "--max_epoch", "4")
+    assert_refused(result, "was replaced by another run meanwhile")
+    assert epochs_of(run) == ([1], [1])
+
+
+def test_a_run_that_was_removed_meanwhile_is_refused(run, meanwhile):
+    meanwhile(lambda: shutil.rmtree(str(run)))
+    assert_refused(launch("--resume", run, "--max_epoch", "4"), "No such file or directory")
+    assert not run.exists()
+
+
+# What can't be written or read ---------------------------------------------------------------
+
+
+def assert_failed(result, *words):
+    """One sentence on stderr, and the exit code of a run that failed."""
+    assert result.code == 1 and result.err.count("\n") == 1, result
+    assert result.err.startswith("error: "), result
+    assert all(word in result.err for word in words), result
+
+
+@pytest.mark.parametrize(
+    "name, times, last_good",
+    [
+        ("run.json", 0, None),
+        ("requirements.txt", 0, None),
+        ("loss+perf_cpu.txt", 0, None),
+        ("graph.pbtxt", 0, "none yet"),
+        ("checkpoint", 0, "model-0"),
+        ("loss+perf_cpu.txt", 2, "model-5"),
+        ("checkpoint", 2, "model-10"),
+        ("stats.json", 1, "model-10"),
+        ("curves.png", 0, None),
+    ],
+)
+def test_a_full_disk_at_any_file(finished_run, tmp_path, monkeypatch, name, times, last_good):
+    """A file that fails once it was written `times` times."""
+    sync, written = os.fsync, []
+
+    def full(handle):
+        path = os.path.basename(os.readlink("/proc/self/fd/{}".format(handle)))
+        written.append(path)
+        if path == files.PARTIAL + name and written.count(path) > times:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return sync(handle)
+
+    flags = [*TINY, *SCHEDULE, "--log_dir", tmp_path, "--name", "run"]
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", full)
+        result = launch(*flags)
+    assert_failed(result, "No space left", name, *([last_good] if last_good else []))
+    run = tmp_path / "run"
+    if name == "run.json":
+        assert launch(*flags).code == 0  # its name is free
+    else:
+        assert launch("--resume", run).code == 0
+    assert_ends_as(run, finished_run)
+
+
+def test_a_full_disk_at_the_data_of_a_checkpoint(finished_run, run):
+    """By the limit of a file's size, at which TensorFlow's own writes fail."""
+    limit = (run / ("model-0" + DATA)).stat().st_size // 2
+    for path in run.glob("model-1*"):
+        path.unlink()  # back to the end of the first epoch
+    before = {path: path.read_bytes() for path in run.glob("model-*")}
+    done = subprocess.run(
+        [sys.executable, str(CHECKOUT / "main_gpu.py"), "--resume", str(run)],
+        capture_output=True,
+        env=CLEAN_ENVIRONMENT,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    result = Result(done.returncode, "", done.stderr.decode())
+    assert_failed(result, "File too large", "last good checkpoint: {}".format(run / "model-5"))
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert launch("--resume", run).code == 0
+    assert_ends_as(run, finished_run)
+    assert not list(run.glob("*tempstate*"))
+
+
+@pytest.mark.parametrize("become", ["nothing", "a file", "another directory"])
+def test_a_run_directory_that_is_gone_ends_the_run(tmp_path, monkeypatch, become):
+    run, write = tmp_path / "run", table.write_whole
+
+    def write_and_remove(path, text):
+        write(path, text)
+        if "\n2\t" in text and path.endswith(".txt"):
+            os.rename(str(run), str(tmp_path / "moved"))
+            if become == "a file":
+                run.write_text("")
+            elif become == "another directory":
+                run.mkdir()
+
+    monkeypatch.setattr(table, "write_whole", write_and_remove)
+    flags = [*TINY, *SCHEDULE, "--log_dir", tmp_path, "--name", "run"]
+    result = launch(*flags)
+    assert_failed(result, str(run))
+    monkeypatch.undo()
+    assert launch("--resume", tmp_path / "moved").code == 0
+    assert epochs_of(tmp_path / "moved") == ([1, 2, 3], [1, 2, 3])
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_data_that_vanish_under_a_run_end_it(tmp_path, monkeypatch, devices):
+    """Also where a thread reads them, which would end the queue as if there were no more."""
+    read = cifar_data.Dataset.training_batches
+
+    def vanishing(*args):
+        for number, batch in enumerate(read(*args)):
+            if number == 8:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "data/7.JPEG")
+            yield batch
+
+    monkeypatch.setattr(cifar_data.Dataset, "training_batches", vanishing)
+    settings = command_line.parse([*TINY, *SCHEDULE, "--log_dir", str(tmp_path), "--name", "run"])
+
+    def platform(_):
+        return Platform("cpu", ["a cpu"] * devices, tf.ConfigProto(allow_soft_placement=True))
+
+    with tf.Graph().as_default(), pytest.raises(RunFailed) as failed:
+        train(settings, platform)
+    assert "data/7.JPEG" in str(failed.value) and str(failed.value).endswith("model-5")
+    assert [row["epoch"] for row in read_rows(find_table(str(tmp_path / "run")))] == [1]
 
 
 # NaN -----------------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ from sparsenet.errors import RunFailed
 from sparsenet.plan import variable_shapes
 from sparsenet.published import RECIPES
 from training import command_line, prepare
-from training.run import reason_of, train
+from training.records import reason_of
+from training.run import train
 
 pytestmark = pytest.mark.trains
 

@@ -165,7 +165,8 @@ def test_gpu_reproduce_resumes_what_was_cut(tmp_path):
 @pytest.mark.parametrize(
     "backend, variable, loss, layer",
     [
-        # XLA's ReLU on a CPU makes 0 of NaN: only the last layer's gets to the loss.
+        # XLA's ReLU on a CPU makes 0 of NaN: only the last layer's gets to the loss. The steps that
+        # follow in the compiled part make all weights NaN.
         ("jax", "linear/b", "training", "linear"),
         ("tensorflow", "block2/layer0/conv1/W", "training", "block2/layer0/conv1"),
         ("tensorflow", "block2/layer0/bn1/mean/EMA", "test", "block2/layer0/bn1"),
@@ -182,14 +183,6 @@ def test_the_first_layer_whose_output_is_not_finite_is_named(
         "error: the {} loss is nan at step {} (epoch 1); the first layer whose output is not "
         "finite: {}; ".format(loss, step, layer)
     ), result
-
-
-def test_the_layer_is_found_within_a_compiled_part(tmp_path):
-    """The graph, which stops at the step, names the same one."""
-    flags = [*TINY, "--learning_rate", "1e30", "--log_dir", tmp_path]
-    graph, twin = launch(*flags), train_keras(*flags)
-    named = [each.err.split(" at ")[1].split("; last")[0] for each in (graph, twin)]
-    assert named[0] == named[1] and "not finite: " in named[0], (graph, twin)
 
 
 def test_faults_of_a_run(tmp_path):

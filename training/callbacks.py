@@ -22,10 +22,11 @@ from run_directory.record import GRAPH
 from run_directory.table import TOP_5, UNTIMED_STEPS, WHOLE, Row, Table, write_stats
 from sparsenet.arrays import NETWORK_SCOPES
 from sparsenet.config import SparseNetConfig
+from sparsenet.errors import RunFailed
 from sparsenet.recipes import Recipe
 from sparsenet_model import CROSS_ENTROPY, INCORRECT, LOGITS
 from training.not_finite import STATISTICS, first_by_outputs, first_by_statistics
-from training.records import check_finite
+from training.records import check_finite, reason_of
 from training.screen import HEADER, print_epoch, show
 
 SECONDS_BETWEEN_LINES = 60
@@ -225,7 +226,7 @@ class Events(TFEventWriter):
         self.process_summary(tf.Summary(value=values))
 
     def _after_train(self):
-        with contextlib.suppress(RuntimeError, tf.errors.OpError):
+        with contextlib.suppress(Exception):  # TensorFlow raises built-in ones of many kinds
             super()._after_train()
 
 
@@ -391,9 +392,15 @@ class Checkpoints(Callback):
         prefix = os.path.join(self.directory, CHECKPOINT_PREFIX)
         # Its own list of checkpoints, and what it drops, is no use here: it takes paths for
         # patterns, and drops the old ones before the new one is on the disk.
-        saved = self._saver.save(
-            self.trainer.sess, prefix, self.global_step, write_meta_graph=False, write_state=False
-        )
+        try:
+            saved = self._saver.save(
+                self.trainer.sess, prefix, self.global_step, write_meta_graph=False,
+                write_state=False,
+            )  # fmt: skip
+        except (tf.errors.OpError, ValueError) as error:
+            # ValueError: what it makes of a folder that is gone. A file over the size limit is an
+            # OutOfRangeError, which tensorpack takes for the end of the data.
+            raise RunFailed(reason_of(error))
         keep(saved)
 
 

@@ -40,13 +40,17 @@ def recorded(
         # A full disk fails the closing summary too: report what failed first.
         with contextlib.suppress(OSError):
             close_records(run, table)
-        raise RunFailed(
-            "{}; last good checkpoint: {}".format(
-                reason_of(error), latest_checkpoint(run.directory)
-            )
-        )
+        raise RunFailed("{}; last good checkpoint: {}".format(reason_of(error), _last_good(run)))
     close_records(run, table)
     print_summary(run, table)
+
+
+def _last_good(run: Run) -> str:
+    """Return the prefix of the newest checkpoint, or that there is none."""
+    try:
+        return latest_checkpoint(run.directory) or "none yet"
+    except OSError as error:
+        return "none, {}: {}".format(run.directory, error.strerror)
 
 
 def finish(run: Run) -> None:

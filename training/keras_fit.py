@@ -1,6 +1,6 @@
 """Epochs by Keras's own loop, model.fit: on any backend, and with data that are read from files."""
 
-from typing import Callable, Iterator, Sequence
+from typing import Callable, Iterator, List, Sequence
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from common.metrics import cross_entropy, incorrect
 from sparsenet.keras import preprocess_input
 from training.keras_model import NesterovSGD
-from training.prepare import Run
+from training.prepare import Run, noting
 
 Sums = Sequence[np.ndarray]  # losses and errors
 TEST_BATCH = 100
@@ -47,16 +47,20 @@ class FitEpochs:
         advance: told of each step; a loss that is not finite ends the epoch
         """
         run, steps = self.run, Steps(advance)
+        faults: List[Exception] = []
         batches = run.data.training_batches(
             run.recipe.batch_size, run.settings.seed, run.steps_per_epoch, epoch, run.preprocessing
         )
-        history = self.model.fit(
-            ((self._normalized(each.images), each.labels) for each in batches),
-            steps_per_epoch=run.steps_per_epoch,
-            shuffle=False,
-            verbose=0,
-            callbacks=[keras.callbacks.TerminateOnNaN(), steps],
-        ).history
+        try:
+            history = self.model.fit(
+                ((self._normalized(each.images), each.labels) for each in noting(batches, faults)),
+                steps_per_epoch=run.steps_per_epoch,
+                shuffle=False,
+                verbose=0,
+                callbacks=[keras.callbacks.TerminateOnNaN(), steps],
+            ).history
+        except Exception as error:
+            raise faults[0] if faults else error
         images = steps.done * run.recipe.batch_size
         means = (history["loss"][-1], 1 - history["accuracy"][-1])
         # All of it counts for the last step, which is the one whose loss was not finite.

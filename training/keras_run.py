@@ -172,7 +172,7 @@ class KerasRun:
         run, bad = self.run, np.flatnonzero(~np.isfinite(losses))
         batch, _ = next(itertools.islice(run.data.test_batches(1), int(bad[0]), None))
         layers = [layer for layer in self.model.layers if layer.weights]
-        inner = keras.Model(self.model.inputs, [layer.output for layer in layers])
+        inner = keras.Model(self.model.input, [layer.output for layer in layers])
         images = preprocess_input(batch.images, preprocessing=run.preprocessing)
         outputs = [ops.convert_to_numpy(each) for each in inner(images, training=False)]
         return first_by_outputs(zip(map(scope_of, layers), outputs))

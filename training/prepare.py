@@ -3,12 +3,12 @@
 import dataclasses
 import datetime
 import os
-from typing import Dict, Optional, Sequence
+from typing import Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 
 import datasets
-from cifar_data import Dataset
+from cifar_data import Batch, Dataset
 from platforms.platform import Platform
 from run_directory.checkpoints import newest_whole, step_of
 from run_directory.record import RECORD, choose_path, read_record, settings_of
@@ -122,6 +122,15 @@ def load_data(settings: Settings) -> Dataset:
         settings.recipe, settings.dataset_dir, settings.verify, fake_seed, settings.extra
     )
     return data if settings.subset is None else data.first(settings.subset)
+
+
+def noting(batches: Iterator[Batch], faults: List[Exception]) -> Iterator[Batch]:
+    """Yield batches; note what goes wrong while they are read, for what reads them may hide it."""
+    try:
+        yield from batches
+    except Exception as error:
+        faults.append(error)
+        raise
 
 
 def _steps_per_epoch(settings: Settings, images: int) -> int:

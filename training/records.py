@@ -169,6 +169,14 @@ def check_finite(
     )
 
 
+def reason_of(error: Exception) -> str:
+    """Return the line that says what happened; TensorFlow 2 first says where, over many lines."""
+    text = str(error)
+    where, _, what = text.partition("\nNode: ")
+    lines = what.split("\n")[1:] if what else where.split("\n")
+    return " ".join((lines[0] if lines else text).split())
+
+
 def describe_run(run: Run) -> dict:
     """Return what run.json says about a run from now on."""
     now = {

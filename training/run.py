@@ -16,11 +16,12 @@ from tensorpack import logger
 from platforms.platform import Platform
 from platforms.workers import require_one_network
 from run_directory.settings import Settings
+from run_directory.table import Table
 from sparsenet.errors import RunFailed, UserError
 from training.asked import ends_when_asked
 from training.chief import finish, recorded
 from training.prepare import Run, prepare
-from training.records import held
+from training.records import held, reason_of
 from training.trainer import run_epochs
 
 
@@ -73,8 +74,13 @@ def background_errors_to_log() -> Iterator[None]:
 
 def train_as_chief(run: Run) -> None:
     """Run the epochs and write the run directory, however the run ends."""
-    open_log(run.directory)
-    recorded(run, run_epochs, (tf.errors.OpError,), reason_of)
+
+    def logged_epochs(run: Run, table: Table) -> None:
+        # run.json is there before: without it the directory would be nobody's.
+        open_log(run.directory)
+        run_epochs(run, table)
+
+    recorded(run, logged_epochs, (tf.errors.OpError,), reason_of)
 
 
 def open_log(directory: str) -> None:
@@ -119,11 +125,3 @@ def train_as_worker(run: Run) -> None:
         run_epochs(run, None)
     except (RunFailed, UserError, tf.errors.OpError) as error:
         raise RunFailed("worker {}: {}".format(run.platform.workers.rank, reason_of(error)))
-
-
-def reason_of(error: Exception) -> str:
-    """Return the line that says what happened; TensorFlow 2 first says where, over many lines."""
-    text = str(error)
-    where, _, what = text.partition("\nNode: ")
-    lines = what.split("\n")[1:] if what else where.split("\n")
-    return " ".join((lines[0] if lines else text).split())

@@ -1,6 +1,6 @@
 """The epochs of a run: its graph, input, trainer and callbacks, put together."""
 
-from typing import Iterator, Optional
+from typing import Iterator, List, Optional
 
 from common.tf_stack import tf
 
@@ -14,6 +14,7 @@ from tensorpack.tfutils.sessinit import DictRestore
 from cifar_data import Batch
 from platforms.platform import Platform
 from run_directory.table import TOP_5, Table, columns_of
+from sparsenet.errors import RunFailed
 from sparsenet.initial_weights import initial_weights
 from sparsenet_model import SparseNet
 from training.callbacks import (
@@ -29,7 +30,7 @@ from training.callbacks import (
     TrainingMeter,
 )
 from training.loss_scaling import LossScalingMeter
-from training.prepare import Run
+from training.prepare import Run, noting
 
 SHOWN = 64  # training images, once, in TensorBoard
 
@@ -42,10 +43,11 @@ def run_epochs(run: Run, table: Optional[Table]) -> None:
     tf.set_random_seed(run.settings.seed)
     model = make_model(run)
     trainer = make_trainer(run.platform)
-    trainer.setup_graph(
-        model.get_input_signature(), make_input(run), model.build_graph, model.get_optimizer
-    )
     events = Events()
+    faults: List[Exception] = []
+    trainer.setup_graph(
+        model.get_input_signature(), make_input(run, faults), model.build_graph, model.get_optimizer
+    )
     trainer.train(
         callbacks=make_callbacks(run, table, events),
         monitors=[events] if table is None else [events, Stats(run.directory, table)],
@@ -55,6 +57,11 @@ def run_epochs(run: Run, table: Optional[Table]) -> None:
         starting_epoch=run.first_epoch,
         max_epoch=run.recipe.epochs,
     )
+    if faults:  # the thread that fills a queue ends it, as if there were no more images
+        raise faults[0]
+    steps = run.recipe.epochs * run.steps_per_epoch
+    if trainer.global_step < steps:
+        raise RunFailed("training ended at step {} of {}".format(trainer.global_step, steps))
 
 
 def make_model(run: Run) -> SparseNet:
@@ -138,15 +145,17 @@ def make_trainer(platform: Platform):
     return trainer
 
 
-def make_input(run: Run):
+def make_input(run: Run, faults: List[Exception]):
     """Return the input of the graph: placeholders that are fed, or a queue for several devices.
 
     From the queue, each device takes its part of a batch.
+
+    faults: gets what goes wrong while the images are read
     """
     towers = len(run.platform.devices)
 
     def datapoints():
-        batches = training_batches(run)
+        batches = noting(training_batches(run), faults)
         for step, batch in enumerate(batches, start=(run.first_epoch - 1) * run.steps_per_epoch):
             for part in zip(*(np.split(array, towers) for array in batch)):
                 # Dropout masks are a function of the step.

@@ -66,7 +66,7 @@ def finish(run: Run) -> None:
         table = open_table(run)
         close_records(run, table)
     except OSError as error:
-        raise RunFailed("run directory {}: {}".format(run.directory, error.strerror or error))
+        raise RunFailed("run directory {}: {}".format(run.directory, error))
     show("its records are finished now")
     if table.rows:
         print_summary(run, table)

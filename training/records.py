@@ -115,7 +115,7 @@ def open_records(run: Run) -> Table:
             write_requirements(run.directory)
         return open_table(run)
     except OSError as error:
-        raise RunFailed("run directory {}: {}".format(run.directory, error.strerror or error))
+        raise RunFailed("run directory {}: {}".format(run.directory, error))
 
 
 def open_table(run: Run) -> Table:

@@ -215,22 +215,24 @@ def keep(prefix: str) -> None:
     """Make a run's checkpoint that was just written the newest one, and drop the oldest.
 
     Beside that of step 0, KEPT_CHECKPOINTS stay. None is dropped before the newest is on the disk.
+    Those of later steps, which a resumed run has passed over, go with them.
     """
-    directory = os.path.dirname(prefix)
-    make_durable(*files_of(prefix), directory or os.curdir)
-    newest_first = checkpoints_of(directory or os.curdir)[::-1]
-    trained = [each for each in newest_first if step_of(each)]
-    kept = trained[:KEPT_CHECKPOINTS] + [each for each in newest_first if not step_of(each)]
+    directory = os.path.dirname(prefix) or os.curdir
+    make_durable(*files_of(prefix), directory)
+    steps = sorted(_steps_with_files(directory) - {0})
+    kept = [step for step in steps if step <= step_of(prefix)][-KEPT_CHECKPOINTS:]
     if os.path.isfile(prefix + INDEX):
-        _write_state(directory, prefix, kept[::-1])
-    for old in trained[KEPT_CHECKPOINTS:]:
-        for path in files_of(old):
-            os.remove(path)
+        first = [0] if is_whole(_prefix(directory, 0)) else []
+        _write_state(directory, [_prefix(directory, step) for step in first + kept])
+    for step in steps:
+        if step not in kept:
+            for path in files_of(_prefix(directory, step)):
+                os.remove(path)
 
 
-def _write_state(directory: str, newest: str, kept: List[str]) -> None:
-    """Write TensorFlow's file that names the checkpoints, by paths within their folder."""
-    lines = ['model_checkpoint_path: "{}"'.format(os.path.basename(newest))]
+def _write_state(directory: str, kept: List[str]) -> None:
+    """Write TensorFlow's file that names the checkpoints, the newest last, by their names."""
+    lines = ['model_checkpoint_path: "{}"'.format(os.path.basename(kept[-1]))]
     lines += ['all_model_checkpoint_paths: "{}"'.format(os.path.basename(each)) for each in kept]
     write_whole(os.path.join(directory, STATE), "\n".join(lines) + "\n")
 

@@ -164,6 +164,9 @@ value_of() {
 choose_run() {
     local name log_dir
     run_directory=$(value_of --resume)
+    if [ -n "$run_directory" ] && [ ! -d "$run_directory" ]; then # a checkpoint or a file in it
+        run_directory=$(dirname "$run_directory")
+    fi
     arguments=()
     if [ -z "$run_directory" ]; then
         if [ -z "$(value_of --recipe)" ]; then

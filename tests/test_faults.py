@@ -310,6 +310,18 @@ def test_an_epoch_that_no_record_has_is_told_and_marked(run, more):
     assert "no record of epoch {}".format(lost) in again.out  # told each time
 
 
+def test_later_checkpoints_go_once_a_run_has_gone_on_from_an_older_one(run):
+    """A torn one must not count as the newest, nor take the place of a whole one."""
+    for step in (10, 15):
+        (run / ("model-{}".format(step) + DATA)).write_bytes(b"")
+    result = launch("--resume", run, "--max_epoch", "2")
+    assert result.code == 0, result
+    assert "resumed from     {}".format(run / "model-5") in result.out
+    names = [os.path.basename(each) for each in checkpoints.checkpoints_of(str(run))]
+    assert names == ["model-0", "model-5", "model-10"] and not list(run.glob("model-15*"))
+    assert latest_checkpoint(str(run)) == tf.train.latest_checkpoint(str(run))
+
+
 # What the path of a run directory may hold ---------------------------------------------------
 
 

@@ -4,7 +4,7 @@ import contextlib
 import shlex
 from typing import Callable, Tuple, Type
 
-from run_directory.checkpoints import latest_checkpoint
+from run_directory.checkpoints import latest_checkpoint, newest_whole
 from run_directory.table import Table
 from sparsenet.errors import RunFailed, UserError
 from training.prepare import Run
@@ -46,9 +46,9 @@ def recorded(
 
 
 def _last_good(run: Run) -> str:
-    """Return the prefix of the newest checkpoint, or that there is none."""
+    """Return the prefix of the newest whole checkpoint, or that there is none."""
     try:
-        return latest_checkpoint(run.directory) or "none yet"
+        return newest_whole(run.directory).prefix or "none yet"
     except OSError as error:
         return "none, {}: {}".format(run.directory, error.strerror)
 

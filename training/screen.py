@@ -74,6 +74,7 @@ def print_start(run: Run) -> None:
             *([("", platform.remark)] if platform.remark else []),
             ("precision", platform.precision),
             ("run directory", run.directory),
+            *([("resumed from", run.checkpoint)] if run.checkpoint else []),
         ]
     )  # fmt: skip
     show("")

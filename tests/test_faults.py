@@ -587,7 +587,7 @@ def write_poisoned(run, path, variable):
 
 
 def test_a_layer_is_named_where_training_diverges(tmp_path):
-    result = launch(*TINY, "--learning_rate", "1e30", "--log_dir", tmp_path)
+    result = launch(*TINY, "--learning_rate", "9e8", "--log_dir", tmp_path)
     layers = layers_of(command_line.parse(TINY).recipe.config)
     named = result.err.split("not finite: ")[1].split(";")[0]
     assert result.code == 1 and named in layers and "/bn" not in named, result

@@ -474,7 +474,7 @@ def test_continuing_with_other_data_is_refused(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    result = launch(*TINY, "--learning_rate", "1e30", "--log_dir", tmp_path, "--name", "run")
+    result = launch(*TINY, "--learning_rate", "9e8", "--log_dir", tmp_path, "--name", "run")
     assert result.code == 1
     assert result.err.count("\n") == 1 and result.err.startswith("error: the training loss is ")
     assert "at step " in result.err and "model-0" in result.err

@@ -14,7 +14,8 @@ MOST_CONTAINERS = 300000  # lists and objects
 def parse(text: str) -> Any:
     """Return what JSON says: plain containers, numbers and text; ValueError for any other text.
 
-    Nothing in it is nested deeper than DEEPEST, and all text is of whole characters.
+    Nothing in it is nested deeper than DEEPEST. Text is of whole characters, and of such halves as
+    Python has in place of bytes of a file's name that are not UTF-8.
     """
     if text.count("[") + text.count("{") > MOST_CONTAINERS:
         raise ValueError("it has more than {:,} lists and objects".format(MOST_CONTAINERS))
@@ -51,7 +52,7 @@ def _require_usable(found: Any) -> None:
         for value in itertools.chain(keys, container.values() if keys else container):
             if isinstance(value, str):
                 try:
-                    value.encode("utf-8")
+                    value.encode("utf-8", "surrogateescape")
                 except UnicodeEncodeError:
                     raise ValueError("it has half of a character: {!r}".format(value[:30]))
             elif isinstance(value, (dict, list)):

@@ -2,11 +2,12 @@
 
 from typing import Sequence
 
-from common.figures import new_figure, save
+from common.figures import new_figure, plain_text, save
 
 import numpy as np
 
 COUNTED = 20  # with more classes than this, a cell is too small for its number
+LONGEST_TITLE = 100  # characters
 NAMED = 100  # with more than this, a row is too low for its name
 
 
@@ -34,7 +35,7 @@ def confusion_figure(matrix: np.ndarray, names: Sequence[str], title: str):
     _name_classes(panel, names)
     panel.set_xlabel("predicted class")
     panel.set_ylabel("class")
-    panel.set_title(title)
+    panel.set_title(plain_text(title, LONGEST_TITLE))
     ticks = [0, 1, 5, 10, 25, 50, 75, 100]
     beside = panel.inset_axes([1 + 0.2 / side, 0, 0.2 / side, 1])
     bar = figure.colorbar(shown, cax=beside, ticks=np.sqrt(ticks) / 10)
@@ -64,13 +65,9 @@ def _name_classes(panel, names: Sequence[str]) -> None:
     size = 9 if len(names) <= COUNTED else 6.5
     panel.set_xticks(places)
     panel.set_yticks(places)
-    # A name is no formula, whatever signs it has.
-    for labels in (
-        panel.set_xticklabels(names, rotation=90 if len(names) > COUNTED else 45, fontsize=size),
-        panel.set_yticklabels(names, fontsize=size),
-    ):
-        for label in labels:
-            label.set_parse_math(False)
+    texts = [plain_text(name) for name in names]
+    panel.set_xticklabels(texts, rotation=90 if len(names) > COUNTED else 45, fontsize=size)
+    panel.set_yticklabels(texts, fontsize=size)
     if len(names) <= COUNTED:
         for label in panel.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import struct
 import zipfile
 
@@ -126,6 +127,7 @@ def test_json_within_bounds_is_read():
     text = "[" * 50 + "9" * 100 + "]" * 50
     assert json_text.parse(text) == json.loads(text)
     assert json_text.parse('{"a": [1, 2.5, null, true, NaN, "\\u00e9"]}')["a"][:3] == [1, 2.5, None]
+    assert json_text.parse('"caf\\udce9"') == os.fsdecode(b"caf\xe9")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import os
 import cv2
 import numpy as np
 import pytest
-from conftest import assert_refused, launch, run_python
+from conftest import CHECKOUT, assert_refused, launch, run_python
 
 import cifar_data
 import folder_data
@@ -16,7 +16,8 @@ from sparsenet.errors import UserError
 
 def write_image(path, colour=0, side=8):
     path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), np.full((side, side, 3), colour, np.uint8))
+    image = np.full((side, side, 3), colour, np.uint8)
+    path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
 
 
 @pytest.fixture
@@ -383,6 +384,22 @@ def test_classes_have_one_name_on_every_machine(folder, form, locale):
         env=locale,
     )
     assert result.out == "('caf\\xe9', 'cat', 'dog') [0, 1, 1, 2, 2]\n", result
+
+
+@pytest.mark.trains
+def test_names_that_are_not_utf_8_go_all_the_way(folder, tmp_path):
+    """They stand in run.json as Python has them, and are shown escaped."""
+    name = os.fsdecode(b"caf\xe9")
+    for split in ("train", "test"):
+        write_image(folder / split / name / "0.png", 200)
+    run, picture = tmp_path / "runs" / "run", tmp_path / "confusion.png"
+    flags = ["--depth", "7", "--growth_rate", "4", "--batch_size", "7", "--max_epoch", "1"]
+    result = launch("--dataset", "folder", "--dataset_dir", folder, *flags, "--log_dir",
+                    run.parent, "--name", run.name)  # fmt: skip
+    assert result.code == 0, result
+    result = run_python(CHECKOUT / "scripts" / "evaluate.py", run, "--picture", picture)
+    assert result.code == 0, result
+    assert r"caf\udce9" in result.out and picture.exists()
 
 
 def test_one_class_in_two_forms_is_refused(folder):

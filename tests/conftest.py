@@ -9,6 +9,7 @@ import sys
 import tarfile
 from collections import namedtuple
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -69,7 +70,10 @@ def run_python(*arguments, cwd=CHECKOUT, python=None, env=None, alone=False):
 
 
 def run_here(script, *arguments, cwd):
-    """Run a script in this process as Python would: its folder first on the path, argv, cwd."""
+    """Run a script in this process as Python would: its folder first on the path, argv, cwd.
+
+    What it changes in the environment is undone.
+    """
     from common.tf_stack import tf
 
     before = sys.argv, sys.path[:], os.getcwd(), sys.stdout, sys.stderr
@@ -78,7 +82,7 @@ def run_here(script, *arguments, cwd):
     sys.stdout, sys.stderr = streams
     os.chdir(cwd)
     try:
-        with tf.Graph().as_default():
+        with tf.Graph().as_default(), mock.patch.dict(os.environ):
             runpy.run_path(script, run_name="__main__")
         code = 0
     except SystemExit as end:

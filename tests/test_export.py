@@ -26,13 +26,6 @@ EVALUATE = CHECKOUT / "scripts" / "evaluate.py"
 ON_TENSORFLOW = ("saved_model", "onnx", "tflite")
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    """Restore what the script sets in the environment of its process."""
-    for name in ("CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS"):
-        monkeypatch.setenv(name, "")
-
-
 def export(*arguments):
     """Run the script; in a process of its own where it needs Keras on TensorFlow."""
     return run_python(EXPORT, *arguments, alone=bool({*ON_TENSORFLOW} & {*arguments}))

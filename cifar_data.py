@@ -22,7 +22,7 @@ import numpy as np
 import data_files
 from common import matlab, safe_pickle
 from data_files import Layout
-from sparsenet.errors import UserError, exit_code_of
+from sparsenet.errors import UserError, exit_code_of, note
 from sparsenet.recipes import CLASSES
 
 SIZE = 32
@@ -180,11 +180,10 @@ OFFICIAL_COUNTS = {
 def _say_if_unofficial(name, split, images):
     official = OFFICIAL_COUNTS[name, split]
     if len(images.labels) not in official:
-        print(
-            "note: {} {} images found, the official {} set has {}".format(
+        note(
+            "{} {} images found, the official {} set has {}".format(
                 len(images.labels), split, name, " or ".join(map(str, official))
-            ),
-            flush=True,
+            )
         )
 
 

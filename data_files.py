@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 
 from common.archives import is_archive, read_archive
 from common.files import read_file
-from sparsenet.errors import UserError
+from sparsenet.errors import UserError, note
 
 MOST_BYTES = 2**32  # of a file: SVHN's extra images take 1.3 GB
 ReadFile = Callable[[str], bytes]
@@ -60,7 +60,7 @@ def read(
             problem = problem or error
             continue
         if problem is not None:
-            print("note: {}; {} is read instead".format(problem, source.path), flush=True)
+            note("{}; {} is read instead".format(problem, source.path))
         return parts
     raise problem or AssertionError("there is no source")
 

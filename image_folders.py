@@ -20,7 +20,7 @@ from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optiona
 import numpy as np
 
 from common.files import encoding_of, read_file
-from sparsenet.errors import UserError
+from sparsenet.errors import UserError, note
 
 ENDINGS = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".pgm", ".ppm", ".tif", ".tiff")
 # Images that OpenCV's usual builds don't read.
@@ -165,13 +165,13 @@ def _images_by_class(train: str) -> Dict[str, List[str]]:
                 )
             )
         if unreadable:
-            _note("{} can't be read: left out".format(_numbered(unreadable)))
+            note("{} can't be read: left out".format(_numbered(unreadable)))
         if found and class_name(name) in images:
             raise UserError("{} is there twice, composed and decomposed".format(folder))
         if found:
             images[class_name(name)] = found
         else:
-            _note("{} holds no image: it is no class".format(folder))
+            note("{} holds no image: it is no class".format(folder))
     if not images:
         raise UserError(
             "{} holds no folders of images; accepted: train/<class>/*.jpg".format(train)
@@ -234,10 +234,6 @@ def first_of(wrong: Sequence[object], total: int) -> str:
     """Return the first of some faults of images, and how many of all have one."""
     others = " (so {} of {} images)".format(len(wrong), total) if wrong[1:] else ""
     return "{}{}".format(wrong[0], others)
-
-
-def _note(text: str) -> None:
-    print("note: {}".format(text), flush=True)
 
 
 def _shortened(names: Sequence[str], shown: int = 3) -> str:
@@ -353,7 +349,7 @@ def _by_table(found: Tuple[Table, str], folder: str, classes) -> List[Tuple[str,
         labels[image] = label
     left_out = sorted(set(images.values()) - set(labels))
     if left_out:
-        _note("{} not in {}: left out".format(_numbered(left_out), path))
+        note("{} not in {}: left out".format(_numbered(left_out), path))
     return list(labels.items())
 
 

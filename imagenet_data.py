@@ -20,7 +20,7 @@ from cifar_data import Batch, Dataset
 from common.files import read_file
 from common.image_headers import require_small
 from image_folders import ImageFiles
-from sparsenet.errors import UserError
+from sparsenet.errors import UserError, note
 from sparsenet.known_data import CHANNEL_STATISTICS
 from sparsenet.recipes import CLASSES
 
@@ -231,7 +231,7 @@ def load(directory: Optional[str]) -> ImageFolder:
         )
     if len(wnids) == CLASSES["imagenet"]:
         return ImageFolder("imagenet", train, test, decode_file, wnids)
-    print("note: {} of the {} classes found".format(len(wnids), CLASSES["imagenet"]))
+    note("{} of the {} classes found".format(len(wnids), CLASSES["imagenet"]))
     return ImageFolder("imagenet", train, test, decode_file)
 
 

@@ -15,7 +15,7 @@ from evaluation.exports import require_packages
 from evaluation.logits import logits_of
 from evaluation.confusion import confusion_matrix, plot_confusion
 from common.cli import Parser, new_file, int_at_least
-from sparsenet.errors import exit_code_of, printable, shortened
+from sparsenet.errors import exit_code_of, note, printable, shortened
 from sparsenet.published import errors_as_trained
 
 MANY = 20  # with more classes than this, the top-5 error is printed too
@@ -50,7 +50,7 @@ def main() -> None:
     result = evaluate(logits_of(network, batch_size), network.data, batch_size)
     names = network.classes or [str(label) for label in range(network.data.classes)]
     if network.subset is not None:
-        print("note: the run used --subset {}; this is the whole test set".format(network.subset))
+        note("the run used --subset {}; this is the whole test set".format(network.subset))
     print_result(result, names)
     print_published(network)
     print(

@@ -107,6 +107,11 @@ def report(message: object, code: int) -> int:
     return code
 
 
+def note(text: str) -> None:
+    """Print what a user should know and that ends nothing, as one line."""
+    print("note: {}".format(printable(text)), flush=True)
+
+
 def printable(text: str) -> str:
     """Return text that may come from a file as it can be shown: what is no letter is escaped.
 

@@ -75,6 +75,13 @@ def test_an_empty_folder_is_no_class_and_that_is_said(folder, capsys):
     assert "train/bird holds no image: it is no class" in capsys.readouterr().out
 
 
+def test_names_of_folders_move_no_cursor(folder, capsys):
+    (folder / "train" / "bird\x1b[2J\n\u202e").mkdir()
+    read(folder)
+    said = capsys.readouterr().out
+    assert r"train/bird\x1b[2J\n\u202e holds" in said and said.count("\n") == 1
+
+
 def test_every_readable_ending_counts_and_folders_may_be_nested(folder):
     for name in ("a.webp", "b.JPG", "c.bmp", "deeper/d.jpeg", "deeper/e.tif"):
         write_image(folder / "train" / "emu" / name, 50)

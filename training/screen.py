@@ -11,7 +11,7 @@ from run_directory.checkpoints import latest_checkpoint
 from run_directory.record import CURVES
 from run_directory.table import TOP_5, Row, Table, summary
 from sparsenet.costs import macs, parameters
-from sparsenet.errors import printable
+from sparsenet.errors import note, printable
 from training.prepare import Run
 
 
@@ -82,8 +82,8 @@ def print_start(run: Run) -> None:
 
 def print_notes(run: Run) -> None:
     """Print what a resumed run's directory lacked."""
-    for note in run.notes:
-        show("note: {}".format(" ".join(note.split())))
+    for each in run.notes:
+        note(" ".join(each.split()))
 
 
 def devices_text(platform: Platform) -> str:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pathlib
 import resource
 import shutil
 import subprocess
@@ -269,12 +270,14 @@ def test_rows_that_are_missing_or_doubled_are_filled(finished_run, run, change, 
     result = launch("--resume", run)
     assert result.code == 0 and note in result.out, result
     assert "note: the table and the checkpoint differ" in result.out
-    assert (run / "loss+perf_cpu.txt").read_text() == (finished_run / find_name(run)).read_text()
+    assert without_timing(run) == without_timing(finished_run)
     assert_ends_as(run, finished_run)
 
 
-def find_name(run):
-    return os.path.basename(find_table(str(run)))
+def without_timing(run):
+    """Return the table but for the median speed, which the digits of a filled row may round."""
+    text = pathlib.Path(find_table(str(run))).read_text()
+    return [line for line in text.splitlines() if "left out:" not in line]
 
 
 def test_rows_are_filled_from_the_events(finished_run, run):

@@ -7,7 +7,7 @@ import os
 import statistics
 import sys
 from types import MappingProxyType
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence
 
 from common import json_text
 from common.files import write_whole
@@ -118,10 +118,14 @@ class Table:
 
     def _format(self, row: Row) -> str:
         cells = [
-            str(int(row[name])) if name in WHOLE else "{:.6g}".format(row[name])
-            for name in self.columns
+            str(int(row[name])) if name in WHOLE else _digits(row[name]) for name in self.columns
         ]
         return "\t".join(cells) + "\n"
+
+
+def _digits(value: Any) -> str:
+    """Return a value as a table has it."""
+    return "{:.6g}".format(value)
 
 
 def _mark(first: int, last: int) -> Iterator[str]:
@@ -242,7 +246,8 @@ def write_stats(
 ) -> None:
     """Write stats.json anew from the rows of the table, in the format of tensorpack's JSONWriter.
 
-    What the file has of an epoch besides the columns of the table is kept.
+    What the file has of an epoch besides the columns of the table is kept, and so are its figures
+    where the row has the same ones with fewer digits, as it was read from the table.
 
     others: values of the last epoch that are no columns of the table
     """
@@ -251,7 +256,10 @@ def write_stats(
     for row in rows:
         entry = dict(before.get(row["epoch"], {}))
         entry.update(others if row is rows[-1] else {})
-        entry.update({name: row[name] for name in row if name not in WHOLE})
+        for name in set(row) - set(WHOLE):
+            known = entry.get(name)
+            if not is_number(known) or _digits(known) != _digits(row[name]):
+                entry[name] = row[name]
         entry.update(epoch_num=int(row["epoch"]), global_step=int(row["global_step"]))
         entries.append(entry)
     write_whole(os.path.join(directory, STATS), json.dumps(entries))

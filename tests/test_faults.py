@@ -280,6 +280,17 @@ def without_timing(run):
     return [line for line in text.splitlines() if "left out:" not in line]
 
 
+def test_figures_keep_their_digits(tmp_path):
+    """A table has six of them: a resumed run that read it has no more."""
+    row = dict.fromkeys(table.COLUMNS, 1 / 3)
+    row.update(epoch=1, global_step=5)
+    table.write_stats(str(tmp_path), [row])
+    read = dict(row, **{name: 0.333333 for name in row if name not in table.WHOLE})
+    table.write_stats(str(tmp_path), [dict(read, test_loss=0.25)])
+    (entry,) = table.read_stats(str(tmp_path))
+    assert (entry["train_loss"], entry["test_loss"]) == (1 / 3, 0.25)
+
+
 def test_rows_are_filled_from_the_events(finished_run, run):
     rewrite_rows(run, lambda rows: rows[:1] + rows[2:])
     without_stats_of(run, 2)

@@ -13,6 +13,7 @@ from typing import Collection, Dict, Iterator, NamedTuple, Optional, Tuple
 import numpy as np
 
 from common.streams import most_unpacked
+from sparsenet.arrays import HIGHEST_RANK, size_of
 
 HEADER = 128
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -27,7 +28,6 @@ NUMBERS = {
 # Classes of MATLAB's arrays that are numbers: double, single, and whole ones of 8 to 64 bits.
 CLASSES = range(6, 16)
 COMPLEX = 0x0800
-MOST_DIMENSIONS = 32  # that every version of numpy can have
 
 
 class Element(NamedTuple):
@@ -124,17 +124,15 @@ def _array(
     bits = struct.unpack_from(order + "I", flags.data)[0] if len(flags.data) >= 4 else 0
     if bits & 0xFF not in CLASSES or bits & COMPLEX:
         raise ValueError("`{}` is no array of real numbers".format(title))
-    if shape.kind != INT32 or len(shape.data) % 4 or len(shape.data) > 4 * MOST_DIMENSIONS:
+    if shape.kind != INT32 or len(shape.data) % 4 or len(shape.data) > 4 * HIGHEST_RANK:
         raise ValueError("the dimensions of `{}` are damaged".format(title))
     values = _element(matrix, name.end, order)
     if values.kind not in NUMBERS:
         raise ValueError("`{}` holds data of kind {}, no numbers".format(title, values.kind))
     dtype = np.dtype(order + NUMBERS[values.kind])
     dimensions = np.frombuffer(shape.data, order + "i4").tolist()
-    count = 1
-    for dimension in dimensions:
-        count *= dimension
-    if min(dimensions, default=-1) < 0 or count * dtype.itemsize != len(values.data):
+    size = size_of(dimensions) * dtype.itemsize
+    if min(dimensions, default=-1) < 0 or size != len(values.data):
         raise ValueError(
             "`{}` holds {} bytes; its dimensions {} need others".format(
                 title, len(values.data), dimensions

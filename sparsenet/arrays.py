@@ -20,6 +20,9 @@ NETWORK_SCOPES = re.compile(r"(conv0|bn0|block\d+|transition\d+|bn_last|linear)/
 SLOTS = re.compile(r"/(Momentum|Adam|Adam_1|RMSProp(_1)?|Adagrad|ExponentialMovingAverage)$")
 
 
+HIGHEST_RANK = 32  # dimensions that every version of numpy can have
+
+
 def size_of(shape: Iterable[int]) -> int:
     """Return the number of elements of a shape; as large as it is, where numpy's would overflow."""
     size = 1

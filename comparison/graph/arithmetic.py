@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 
 import numpy as np
 
+from comparison.graph.ops import Op
 from sparsenet.arrays import size_of
 
 LARGEST = 4096  # elements of a value: what is larger is data, not arithmetic of shapes
@@ -49,6 +50,19 @@ def computed(type_: str, values: Values, attributes: Attributes) -> Optional[Lis
     except NOT_COMPUTED:
         return None
     return found if all(map(is_small, found)) else None
+
+
+def outputs_of(op: Op, values: Sequence[Optional[np.ndarray]]) -> List[np.ndarray]:
+    """Return the outputs of a small constant, or of an op that is computed from such ones.
+
+    values: that the op reads, None where one is not known; none are returned then
+    """
+    if op.value is not None:
+        return [op.value] if is_small(op.value) else []
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return []
+    return computed(op.type, known, op.attributes) or []
 
 
 def value_of_shape(

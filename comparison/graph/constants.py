@@ -9,10 +9,9 @@ from common.tf_stack import tf
 import numpy as np
 
 from comparison.graph.structure import Malformed
-from sparsenet.arrays import size_of
+from sparsenet.arrays import HIGHEST_RANK, size_of
 
 MOST_FILLED = 1 << 24  # elements of a graph that its file leaves out, as they repeat the last one
-FULL_RANK = 32  # dimensions that numpy can have
 
 # Fields of a TensorProto by the numbers in DataType that they are for.
 FIELDS = {
@@ -74,8 +73,8 @@ class Constants:
 
 
 def _shape_of(tensor) -> Tuple[int, ...]:
-    shape = tuple(dimension.size for dimension in tensor.tensor_shape.dim[: FULL_RANK + 1])
-    if tensor.tensor_shape.unknown_rank or len(shape) > FULL_RANK or min(shape, default=0) < 0:
+    shape = tuple(dimension.size for dimension in tensor.tensor_shape.dim[: HIGHEST_RANK + 1])
+    if tensor.tensor_shape.unknown_rank or len(shape) > HIGHEST_RANK or min(shape, default=0) < 0:
         raise Malformed("a constant is of shape {}".format(list(shape)))
     return shape
 

@@ -5,7 +5,7 @@ from typing import Dict, Optional
 
 import numpy as np
 
-from comparison.graph.arithmetic import computed, is_small, value_of_shape
+from comparison.graph.arithmetic import outputs_of, value_of_shape
 from comparison.graph.ops import (
     RANDOM,
     SHAPES_OF,
@@ -68,13 +68,10 @@ def _computed(ops: Ops) -> Dict[Output, np.ndarray]:
     left = MOST_FOLDED
     for name in in_order(ops):
         op = ops[name]
-        if op.value is not None:
-            found = [op.value] if is_small(op.value) else []
-        elif op.inputs and all(each in values for each in op.inputs) and left > 0:
-            found = computed(op.type, [values[each] for each in op.inputs], op.attributes) or []
-            left -= sum(each.size for each in found)
-        else:
-            found = []
+        if op.value is None and left <= 0:
+            continue
+        found = outputs_of(op, [values.get(each) for each in op.inputs])
+        left -= sum(each.size for each in found) if op.value is None else 0
         values.update(((name, port), value) for port, value in enumerate(found))
     return values
 

@@ -17,6 +17,7 @@ import collections
 from typing import Dict, List, Mapping, Optional, Tuple
 
 from comparison.graph.ops import Op, Ops, Output, read_by, shape_of
+from sparsenet.arrays import HIGHEST_RANK
 
 
 def broadcast_gradients_of_sums(ops: Ops) -> int:
@@ -79,7 +80,6 @@ def name_divisors_of_means(ops: Ops) -> int:
 
 
 MOST_MEANS = 100  # of one output, among which that of a gradient is looked for
-HIGHEST_RANK = 32
 Means = Mapping[Output, List[Op]]  # by the output that they are taken of
 Source = Tuple[Output, Tuple[int, ...]]  # what a mean is taken of, and over which axes
 

@@ -15,17 +15,16 @@ from comparison.graph.arithmetic import (
     NOT_COMPUTED,
     broadcast_shape,
     computed,
-    is_small,
+    outputs_of,
     strided_index,
     value_of_shape,
     whole,
 )
 from comparison.graph.ops import SHAPES_OF, Op, Ops, Output, in_order, shape_of
 from comparison.graph.structure import definition_of
-from sparsenet.arrays import size_of
+from sparsenet.arrays import HIGHEST_RANK, size_of
 
 OPEN = -1  # a size that is not known
-HIGHEST_RANK = 32  # that numpy has
 MOST_VALUES = 1 << 20  # elements of all values that shapes may depend on
 Shape = Optional[Tuple[int, ...]]
 
@@ -124,14 +123,9 @@ def _size(size: int) -> int:
 def _values(reads: Reads) -> Sequence[Optional[np.ndarray]]:
     """Return the values of an op's outputs where they are small constants."""
     op = reads.op
-    if op.value is not None:
-        return [op.value] if is_small(op.value) else []
     if op.type in SHAPES_OF:
         return [value_of_shape(op.type, shape, op.attributes) for shape in reads.shapes]
-    values = [value for value in reads.values if value is not None]
-    if not values or len(values) < len(reads.values):
-        return []
-    return computed(op.type, values, op.attributes) or []
+    return outputs_of(op, reads.values)
 
 
 # Rules -----------------------------------------------------------------------------------------

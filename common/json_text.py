@@ -4,6 +4,7 @@ import itertools
 import json
 from typing import Any, List, Tuple
 
+from common.files import read_file
 from sparsenet.errors import UserError
 
 DEEPEST = 50
@@ -27,12 +28,16 @@ def parse(text: str) -> Any:
     return found
 
 
-def load(path: str) -> Any:
-    """Return what the JSON in a file says; UserError if it can't be read."""
+def load(path: str, most: int) -> Any:
+    """Return what the JSON in a file says; UserError if it can't be read.
+
+    most: bytes that the file may have
+    """
     try:
-        with open(path, encoding="utf-8-sig") as stream:
-            return parse(stream.read())
-    except (OSError, ValueError) as error:
+        return parse(read_file(path, most).decode("utf-8-sig"))
+    except OSError as error:
+        raise UserError("{} can't be read: {}".format(path, error.strerror or error))
+    except ValueError as error:
         raise UserError("{} can't be read: {}".format(path, error))
 
 

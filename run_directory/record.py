@@ -122,16 +122,9 @@ def read_json_record(path: str) -> dict:
 
     Each of its fields is of a value that it may have, see schema.py; some may be absent.
     """
-    try:
-        if os.path.getsize(path) > MOST_BYTES:
-            raise ValueError("larger than {:,} bytes".format(MOST_BYTES))
-        record = json_text.load(path)
-        if not isinstance(record, dict):
-            raise ValueError("not an object")
-    except UserError:
-        raise
-    except (OSError, ValueError) as error:
-        raise UserError("{} can't be read: {}".format(path, error))
+    record = json_text.load(path, MOST_BYTES)
+    if not isinstance(record, dict):
+        raise UserError("{} can't be read: not an object".format(path))
     record = in_todays_words(record)
     require_valid(record, path)
     return record

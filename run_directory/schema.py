@@ -26,14 +26,8 @@ class Field(NamedTuple):
 
 
 def is_text(value: Any) -> bool:
-    """Return whether a value is text that can be a path, or be written."""
-    if not isinstance(value, str) or "\0" in value:
-        return False
-    try:
-        value.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return False
-    return True
+    """Return whether a value is text that can be a path; json_text reads none but whole text."""
+    return isinstance(value, str) and "\0" not in value
 
 
 def is_number(value: Any) -> bool:

@@ -34,13 +34,6 @@ def read(prefix: str) -> Dict[str, np.ndarray]:
     return {name: bundle.value(name) for name in bundle.entries}
 
 
-def check(prefix: str) -> None:
-    """Raise Damaged or OSError unless :func:`read` can read a checkpoint; one tensor at a time."""
-    bundle = Bundle(prefix)
-    for name in bundle.entries:
-        bundle.value(name)
-
-
 # The table -------------------------------------------------------------------------------------
 
 FOOTER, MAGIC = 48, struct.pack("<Q", 0xDB4775248B80FB57)

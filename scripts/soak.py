@@ -29,7 +29,7 @@ import psutil
 from common.cli import Parser, positive
 from common.files import write_whole
 from run_directory.checkpoints import checkpoints_of, find_checkpoint, read_arrays
-from run_directory.table import STATS, find_table, read_rows
+from run_directory.table import STATS, find_table, read_rows, read_stats
 from sparsenet.errors import RunFailed, UserError, exit_code_of
 
 MAIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "main_gpu.py")
@@ -239,12 +239,6 @@ def differences(broken: str, unbroken: str) -> Iterator[str]:
     for name in sorted(set(weights[0]) & set(weights[1])):
         if weights[0][name].tobytes() != weights[1][name].tobytes():
             yield "{} is not the same bit for bit".format(name)
-
-
-def read_stats(directory: str) -> List[dict]:
-    """Return the entries of stats.json."""
-    with open(os.path.join(directory, STATS), encoding="utf-8") as stream:
-        return json.load(stream)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import os
-from typing import Dict, Iterator, List, Optional, Sequence
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -170,13 +170,7 @@ def resume(run: Run) -> Run:
             "checkpoint {} is not of the end of an epoch; accepted: one after a multiple of {} "
             "steps".format(checkpoint, run.steps_per_epoch)
         )
-    rows, notes = recovered_rows(
-        run.directory,
-        run.platform.name,
-        done,
-        run.steps_per_epoch,
-        columns_of(run.recipe.config),
-    )
+    rows, notes = _recorded(run, done)
     faults = ["{}; passed over for {}".format(each, checkpoint) for each in faults]
     return dataclasses.replace(
         run,
@@ -188,19 +182,23 @@ def resume(run: Run) -> Run:
     )
 
 
+def _recorded(run: Run, epochs: int) -> Tuple[List[Row], List[str]]:
+    """Return the rows of a run's first epochs, and sentences on what its table did not have."""
+    return recovered_rows(
+        run.directory,
+        run.platform.name,
+        epochs,
+        run.steps_per_epoch,
+        columns_of(run.recipe.config),
+    )
+
+
 def _start_anew(run: Run, faults: Sequence[str]) -> Run:
     """Return a run that ended before its first checkpoint, as it starts once more.
 
     Raises UserError if an epoch of it is recorded: then its checkpoints are lost.
     """
-    every_epoch = run.recipe.epochs
-    rows, _ = recovered_rows(
-        run.directory,
-        run.platform.name,
-        every_epoch,
-        run.steps_per_epoch,
-        columns_of(run.recipe.config),
-    )
+    rows, _ = _recorded(run, run.recipe.epochs)
     if rows:
         raise UserError(
             "{} holds no checkpoint to resume from{}".format(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import CHECKOUT, SCHEDULE, TINY, assert_refused, run_python
 
+from benchmarks import measuring
 from run_directory.checkpoints import find_checkpoint, read_arrays, write_tensorflow
 from run_directory.table import STATS, find_table
 
@@ -21,10 +22,46 @@ def test_records_are_measured_against_none(tmp_path):
     )
     assert result.code == 0, result
     assert [line.split()[0] for line in result.out.splitlines()[1:]] == ["without", "with"]
-    seconds = json.loads(path.read_text())["seconds"]
+    (seconds,) = json.loads(path.read_text())["cases"].values()
     assert set(seconds) == {"without records", "with records"}
     for rounds in seconds.values():
         assert len(rounds) == 2 and min(rounds) > 0
+    table = run_python(BENCHMARK, "table", path).out
+    assert "| an epoch | without records |" in table and "medians of 2 rounds" in table
+
+
+def test_arms_take_turns():
+    order = []
+
+    def arm(name, value):
+        return lambda: order.append(name) or value
+
+    case = measuring.Case("case", {"a": arm("a", 2.0), "b": arm("b", 3.0)})
+    found = measuring.side_by_side(case, rounds=2)
+    assert order == ["a", "b"] * 3  # the first round warms up
+    assert found == {"a": [2.0, 2.0], "b": [3.0, 3.0]}
+    assert [line.split()[-1] for line in measuring.lines("case", found, "s")][1:] == [
+        "1.000",
+        "1.500",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments, accepted",
+    [
+        (["record"], "records"),
+        (["table", "--rounds", "2"], "no such flag"),
+        (["records", "--rounds", "0"], "at least 1"),
+    ],
+)
+def test_mistakes_in_measuring(arguments, accepted, tmp_path):
+    assert_refused(run_python(BENCHMARK, *arguments, cwd=tmp_path), accepted)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"unit": "s"}'])
+def test_no_measurements(text, tmp_path):
+    (tmp_path / "a.json").write_text(text)
+    assert_refused(run_python(BENCHMARK, "table", tmp_path / "a.json"), "a.json")
 
 
 # soak.py -------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Break a training run again and again, resume it, and hold its end against an unbroken run.
 
-python scripts/soak.py SMALL_DIR --log_dir DIR [--every S] [flags of main_gpu.py]
+python scripts/soak.py SMALL_DIR --log_dir DIR [--minutes M] [--every S] [flags of main_gpu.py]
 
 In turn, the run is killed, asked to end (SIGTERM), and left without space to write on. Therefore
 SMALL_DIR lies in a small file system of its own, which is filled up:
@@ -8,7 +8,8 @@ SMALL_DIR lies in a small file system of its own, which is filled up:
     mount -t tmpfs -o size=64m tmpfs SMALL_DIR
 
 The unbroken run trains at the same time in DIR/unbroken; memory and open files of both are watched.
-DIR/soak.json gets what was seen. Exit code 1: something is not as it should be.
+When the time is over, both are asked to end, and resumed to the same epoch. DIR/soak.json gets what
+was seen. Exit code 1: something is not as it should be.
 """
 
 import _checkout  # noqa: F401, I001
@@ -21,14 +22,15 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any, Dict, Iterator, List, NamedTuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
 
 import numpy as np
 import psutil
 
-from common.cli import Parser, positive
+from common.cli import Parser, positive, seconds
 from common.files import write_whole
-from run_directory.checkpoints import checkpoints_of, find_checkpoint, read_arrays
+from run_directory.checkpoints import find_checkpoint, read_arrays
+from run_directory.record import RECORD
 from run_directory.table import STATS, find_table, read_rows, read_stats
 from sparsenet.errors import RunFailed, UserError, exit_code_of
 
@@ -36,18 +38,19 @@ MAIN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
 SMALL = 2**30  # bytes that are filled in a second or two
 BALLAST = "ballast"
 SECONDS_BETWEEN_SAMPLES = 5
+EPOCHS = 10**6  # that no run comes to by itself
 TIMES = ("epoch_seconds", "images_per_second", "inference_seconds")
 
 
 class Fault(NamedTuple):
-    """A way to break a run, and the exit code that it is to end with."""
+    """A way to break a run, and the exit code that a shell is to see then."""
 
     name: str
     code: int
 
 
 KILLED, ASKED, FULL = FAULTS = (
-    Fault("SIGKILL", -signal.SIGKILL),
+    Fault("SIGKILL", 128 + signal.SIGKILL),
     Fault("SIGTERM", 128 + signal.SIGTERM),
     Fault("full disk", 1),
 )
@@ -85,6 +88,9 @@ def parser() -> Parser:
     parser.add_argument("small_dir", metavar="SMALL_DIR", help="in a small file system of its own")
     parser.add_argument("--log_dir", metavar="DIR", required=True, help="for all else")
     parser.add_argument(
+        "--minutes", type=seconds, metavar="M", default=120, help="how long to break it [120]"
+    )
+    parser.add_argument(
         "--every", type=positive, metavar="S", default=180, help="seconds between faults [180]"
     )
     return parser
@@ -102,11 +108,13 @@ def main() -> None:
     steady = launch(new_run(unbroken, flags), unbroken + ".out")
     watches = [Watch(steady.pid)]
     try:
-        faults = break_until_done(broken, flags, args, watches)
-        if steady.wait():
-            raise RunFailed("the unbroken run ended with code {}".format(steady.returncode))
+        faults = break_often(broken, flags, args, watches)
     finally:
-        steady.kill()
+        steady.send_signal(signal.SIGTERM)
+        steady.wait()
+    if code_of(steady) != ASKED.code:
+        raise RunFailed("the unbroken run ended with code {}".format(code_of(steady)))
+    finish([broken, unbroken], args.log_dir)
     record: Dict[str, Any] = {
         "command": [os.path.basename(sys.argv[0])] + sys.argv[1:],
         "minutes": round((time.time() - start) / 60, 1),
@@ -141,9 +149,9 @@ def require_small(directory: str) -> None:
 
 
 def new_run(directory: str, flags: List[str]) -> List[str]:
-    """Return the arguments that start a run in a new directory."""
+    """Return the arguments that start a run without an end in a new directory."""
     folder, name = os.path.split(directory)
-    return [*flags, "--log_dir", folder, "--name", name]
+    return [*flags, "--log_dir", folder, "--name", name, "--max_epoch", str(EPOCHS)]
 
 
 def launch(arguments: List[str], output: str) -> subprocess.Popen:
@@ -155,15 +163,19 @@ def launch(arguments: List[str], output: str) -> subprocess.Popen:
         )  # fmt: skip
 
 
-def break_until_done(directory: str, flags: List[str], args, watches) -> Dict[str, int]:
-    """Train to the end, with a fault every few seconds; return how often each one struck.
+def break_often(directory: str, flags: List[str], args, watches: List[Watch]) -> Dict[str, int]:
+    """Train, with a fault every few seconds, for as long as is asked; ask the run to end then.
 
-    Raises RunFailed if the run ends otherwise than the fault should end it.
+    Returns how often each fault struck. Raises RunFailed if one ends the run otherwise than it
+    should, or if the run ends by itself.
     """
     struck = dict.fromkeys((fault.name for fault in FAULTS), 0)
     output = os.path.join(args.log_dir, "broken.out")
     arguments = new_run(directory, flags)
+    end = time.time() + 60 * args.minutes
     for fault in itertools.cycle(FAULTS):
+        is_last = time.time() + args.every >= end
+        fault = ASKED if is_last else fault
         process = launch(arguments, output)
         watches.append(Watch(process.pid))
         try:
@@ -171,20 +183,32 @@ def break_until_done(directory: str, flags: List[str], args, watches) -> Dict[st
         except subprocess.TimeoutExpired:
             strike(fault, process, args.small_dir)
             struck[fault.name] += 1
-            if process.returncode not in (fault.code, 0):
-                raise RunFailed(
-                    "after {}: code {}, not {}; see {}".format(
-                        fault.name, process.returncode, fault.code, output
-                    )
+        if code_of(process) != fault.code:
+            raise RunFailed(
+                "code {}, and not {}, of {}; see {}".format(
+                    code_of(process), fault.code, fault.name, output
                 )
-        else:
-            if process.returncode:
-                raise RunFailed("code {}; see {}".format(process.returncode, output))
-        if process.returncode == 0:
+            )
+        if is_last:
             return struck
-        if checkpoints_of(directory):
+        if os.path.exists(os.path.join(directory, RECORD)):
             arguments = ["--resume", directory]
     raise AssertionError
+
+
+def finish(directories: Sequence[str], log_dir: str) -> None:
+    """Resume runs, and train all of them to the end of the same epoch."""
+    epochs = max(len(read_rows(find_table(each))) for each in directories) + 1
+    for each in directories:
+        arguments = ["--resume", each, "--max_epoch", str(epochs)]
+        output = os.path.join(log_dir, "{}.out".format(os.path.basename(each)))
+        if launch(arguments, output).wait():
+            raise RunFailed("{} can't be resumed; see {}".format(each, output))
+
+
+def code_of(process: subprocess.Popen) -> int:
+    """Return the exit code of a process that has ended, as a shell does."""
+    return 128 - process.returncode if process.returncode < 0 else process.returncode
 
 
 def strike(fault: Fault, process: subprocess.Popen, small_dir: str) -> None:

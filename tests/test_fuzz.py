@@ -20,7 +20,7 @@ from fuzz_readers import READERS, Plan, Reader, input_of  # noqa: E402
 
 HERE = [
     "cifar-python", "cifar-binary", "svhn", "tar", "zip", "pack", "image", "val.txt",
-    "solution.csv", "run.json", "command-line", "table",
+    "solution.csv", "run.json", "command-line", "table", "log", "csv", "npz",
 ]  # fmt: skip
 INPUTS = 400
 

@@ -3,16 +3,19 @@
 import os
 import re
 import sys
-from typing import List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from common.tf_stack import session_config, tf, versions
 
 from tensorflow.python.client import device_lib
 
 from common.processes import errors_of, output_of
+from platforms.cpu_kernels import build
+from platforms.cpu_kernels.fuse import Fusion
 from platforms.platform import Platform, describe_cpu
 from platforms.workers import Workers, horovod_workers, local_rank, started_together
-from run_directory.settings import Settings
+from run_directory.record import kernels_of, read_record
+from run_directory.settings import FUSED, STANDARD, Settings
 from sparsenet.errors import UserError
 
 
@@ -22,7 +25,7 @@ def platform(settings: Settings) -> Platform:
     Raises UserError for a GPU that is absent.
     """
     if settings.gpus == ():
-        return cpu_platform()
+        return cpu_platform(settings)
     present = len(tf.config.experimental.list_physical_devices("GPU"))
     asked = settings.gpus or ()
     absent = [i for i in asked if i >= present]
@@ -35,10 +38,12 @@ def platform(settings: Settings) -> Platform:
             )
         )
     if not present:
-        chosen = cpu_platform()
+        chosen = cpu_platform(settings)
         if chosen.workers.is_chief:  # asking takes seconds where there is a driver
             chosen.remark = why_not_a_gpu()
         return chosen
+    if settings.kernels is not None:
+        raise UserError("--kernels {}; accepted: with --gpu none only".format(settings.kernels))
     workers = all_workers(has_gpus=True)
     config = session_config()
     # Same seed, same result; and full float32, since runs can only be compared in one precision.
@@ -51,12 +56,38 @@ def platform(settings: Settings) -> Platform:
     return Platform("gpu", describe_gpus(config), config, versions(), workers=workers)
 
 
-def cpu_platform() -> Platform:
-    """Return the platform of the CPU, whether or not there are GPUs."""
+def cpu_platform(settings: Settings) -> Platform:
+    """Return the platform of the CPU, whether or not there are GPUs.
+
+    Raises UserError if it can't have the kernels that are asked for.
+    """
     config = session_config()
     config.device_count["GPU"] = 0
     workers = all_workers(has_gpus=False)
-    return Platform("cpu", [describe_cpu()], config, versions(), workers=workers)
+    fusion = fusion_for(settings)
+    options: Dict[str, object] = {"kernels": STANDARD if fusion is None else FUSED}
+    return Platform(
+        "cpu", [describe_cpu()], config, versions(), options=options, workers=workers, fusion=fusion
+    )
+
+
+def fusion_for(settings: Settings) -> Optional[Fusion]:
+    """Return what fuses the layers of a graph; None if TensorFlow's own kernels are to compute.
+
+    A resumed run goes on with the kernels that it has had, unless it is to have others. Raises
+    UserError if fused ones are asked for and there are none on this machine.
+    """
+    kernels = settings.kernels
+    if kernels is None and settings.resume is not None:
+        kernels = kernels_of(read_record(settings.resume))
+    if kernels == STANDARD:
+        return None
+    try:
+        return Fusion(build.load())
+    except build.Unavailable as error:
+        if settings.kernels == FUSED:
+            raise UserError("--kernels fused: {}; accepted: --kernels standard".format(error))
+        return None
 
 
 def all_workers(has_gpus: bool) -> Workers:

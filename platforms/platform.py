@@ -24,6 +24,7 @@ class Platform:
     precision:      of the computation, as run.json records it
     options:        what else was asked of the platform, for run.json
     workers:        the processes that train together
+    fusion:         replaces ops of the graph by faster ones; None where none are replaced
     folders:        folders that the platform writes to, made together with the run directory
     remark:         what the user should know about the choice, such as why it is not a GPU
     """
@@ -38,6 +39,7 @@ class Platform:
     precision: str = "float32"
     options: Dict[str, object] = dataclasses.field(default_factory=dict)
     workers: Workers = Workers()
+    fusion: Optional[Any] = None
     folders: Sequence[str] = ()
     remark: Optional[str] = None
 
@@ -54,12 +56,17 @@ EXTENSIONS = (("amx_tile", "AMX"), ("avx512f", "AVX-512"), ("avx2", "AVX2"))
 def describe_cpu() -> str:
     """Return name, widest extension and number of cores of this machine's processor."""
     name = _cpu_info("model name") or host.machine()
-    flags = _cpu_info("flags").split()
+    flags = cpu_flags()
     extension = next((" with " + each for flag, each in EXTENSIONS if flag in flags), "")
     usable, cores = usable_cores(), os.cpu_count()
     return "{}{}, {} cores".format(
         name, extension, cores if usable == cores else "{} of {}".format(usable, cores)
     )
+
+
+def cpu_flags() -> List[str]:
+    """Return the extensions of this machine's processor, by Linux's names for them."""
+    return _cpu_info("flags").split()
 
 
 def _cpu_info(field: str) -> str:

@@ -11,7 +11,7 @@ from common import json_records, json_text
 from common.files import write_whole
 from run_directory.checkpoints import files_of, unfinished_files
 from run_directory.schema import require_valid, required
-from run_directory.settings import DEFAULT_SEED, Settings, settings_from_dict
+from run_directory.settings import DEFAULT_SEED, STANDARD, Settings, settings_from_dict
 from sparsenet.errors import UserError
 from sparsenet.recipes import Recipe, check
 
@@ -128,6 +128,11 @@ def read_json_record(path: str) -> dict:
     record = in_todays_words(record)
     require_valid(record, path)
     return record
+
+
+def kernels_of(record: dict) -> str:
+    """Return what computed the layers of a run on a CPU, one of KERNELS."""
+    return record.get("cpu", {}).get("kernels", STANDARD)
 
 
 # section -> name of a field in format 1 -> name today.

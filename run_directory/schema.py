@@ -7,7 +7,7 @@ Nor is one that is not known: a newer version may have written it.
 import math
 from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
-from run_directory.settings import MAX_SEED
+from run_directory.settings import KERNELS, MAX_SEED
 from sparsenet.errors import UserError, wrong_value
 
 DEEPEST = 32  # lists and objects within each other
@@ -103,6 +103,8 @@ FIELDS = (
     Field("engine", is_text, TEXT),
     Field("platform", is_text, TEXT),
     Field("precision", is_text, TEXT),
+    Field("cpu", is_object, OBJECT),
+    Field("cpu.kernels", lambda value: value in KERNELS, ", ".join(KERNELS)),
     Field("seed", whole(0, MAX_SEED), "a whole number from 0 to {}".format(MAX_SEED)),
     Field("steps_per_epoch", whole(1), POSITIVE),
     Field("data", is_object, OBJECT),

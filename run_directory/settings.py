@@ -10,6 +10,8 @@ from sparsenet.recipes import Recipe
 
 MAX_SEED = 2**32 - 1
 DEFAULT_SEED = 0
+# What computes the layers on a CPU: C++ of this project's own, or TensorFlow's kernels.
+KERNELS = FUSED, STANDARD = ("fused", "standard")
 PATHS = ("dataset_dir", "load", "log_dir", "resume")
 
 
@@ -26,6 +28,7 @@ class Settings:
     steps_per_epoch:  fewer steps than the training set has batches; None for all
     seed:             of initial weights, order of images, crops and dropout masks
     gpus:             ids of the devices asked for; () for the CPU, None for the first GPU there is
+    kernels:          of the layers on a CPU, one of KERNELS; None for fused ones where they can be
     load:             checkpoint to take the weights from, in place of initial ones
     new_head:         take all of these but the classifier's, which is initialised
     log_dir:          root of run directories
@@ -44,6 +47,7 @@ class Settings:
     steps_per_epoch: Optional[int] = None
     seed: int = DEFAULT_SEED
     gpus: Optional[Tuple[int, ...]] = None
+    kernels: Optional[str] = None
     load: Optional[str] = None
     new_head: bool = False
     log_dir: str = "train_log"
@@ -82,6 +86,7 @@ def check(settings: Settings) -> None:
         ("seed", 0 <= settings.seed <= MAX_SEED, "a whole number from 0 to {}".format(MAX_SEED)),
         ("subset", settings.subset is None or settings.subset >= 1, at_least_1),
         ("steps_per_epoch", (settings.steps_per_epoch or 1) >= 1, at_least_1),
+        ("kernels", settings.kernels in (None, *KERNELS), "{}, or null".format(", ".join(KERNELS))),
         ("gpus", min(gpus, default=0) >= 0 and len(set(gpus)) == len(gpus), "different numbers"),
     ]:
         require(is_accepted, field, getattr(settings, field), accepted)

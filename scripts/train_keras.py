@@ -16,7 +16,7 @@ from common.cli import Parser, int_at_least
 from common.keras_stack import choose_backend
 from run_directory.record import read_record
 from sparsenet.errors import UserError, exit_code_of
-from training.command_line import settings_from, training_parser
+from training.command_line import refuse_kernels, settings_from, training_parser
 
 
 def parser() -> Parser:
@@ -50,6 +50,7 @@ def main() -> None:
         raise UserError(
             "--gpu; accepted: none, --devices N, and CUDA_VISIBLE_DEVICES to choose them"
         )
+    refuse_kernels(args.kernels, "main_gpu.py")
     if args.histograms:
         raise UserError("--histograms; accepted: by main_gpu.py, which writes events")
     settings = settings_from(args)

@@ -363,12 +363,15 @@ class ProgressPrinter(Callback):
 class Checkpoints(Callback):
     """Save `graph.pbtxt`, `model-0` before the first step, and the models of the newest few epochs.
 
+    fusion: what the platform did to the graph, see Platform
+
     tensorpack's ModelSaver swallows write errors; here they end the run.
     """
 
-    def __init__(self, directory: str, is_new_run: bool):
+    def __init__(self, directory: str, is_new_run: bool, fusion: Optional[Any] = None):
         self.directory = directory
         self.is_new_run = is_new_run
+        self.fusion = fusion
 
     def _setup_graph(self):
         self._saver = tf.train.Saver(tf.global_variables(), save_relative_paths=True)
@@ -382,8 +385,13 @@ class Checkpoints(Callback):
         self._save()
 
     def _write_graph(self):
-        """Write the graph as a text MetaGraphDef, without devices: it is to load on any machine."""
+        """Write the graph as a text MetaGraphDef that loads on any machine.
+
+        It is without devices, and with the standard ops where others take their place here.
+        """
         meta_graph = self._saver.export_meta_graph()
+        if self.fusion is not None:
+            self.fusion.undo(meta_graph)
         for node in meta_graph.graph_def.node:
             node.device = ""
         write_whole(os.path.join(self.directory, GRAPH), text_format.MessageToString(meta_graph))

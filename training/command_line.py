@@ -22,7 +22,7 @@ from common.flags import add_data_flags, add_network_flags, recipe_from
 from platforms import npu_options
 from platforms.npu_options import NpuSettings
 from run_directory.record import read_settings, run_directory_of
-from run_directory.settings import MAX_SEED, Settings
+from run_directory.settings import KERNELS, MAX_SEED, Settings
 from sparsenet.costs import parameters
 from sparsenet.errors import UserError
 from sparsenet.published import DEFAULT_RECIPE, PUBLISHED, RECIPES
@@ -49,6 +49,7 @@ def parse_npu(argv: Sequence[str]) -> Optional[Tuple[Settings, NpuSettings]]:
                 ",".join(map(str, args.gpu)) or "none"
             )
         )
+    refuse_kernels(args.kernels, "main_gpu.py")
     settings = settings_from(args)
     if settings is None:
         return None
@@ -56,6 +57,12 @@ def parse_npu(argv: Sequence[str]) -> Optional[Tuple[Settings, NpuSettings]]:
     if settings.resume is not None:
         start = npu_options.recorded(settings.resume)
     return settings, npu_options.npu_settings(own, start, os.path.abspath(settings.log_dir))
+
+
+def refuse_kernels(asked: Optional[str], accepted: str) -> None:
+    """Raise UserError if --kernels is given where TensorFlow does not compute on the CPU."""
+    if asked is not None:
+        raise UserError("--kernels {}; accepted: with {} on the CPU only".format(asked, accepted))
 
 
 def training_parser() -> Parser:
@@ -135,6 +142,10 @@ def add_run_flags(group) -> None:
         metavar="IDS",
         help="GPUs, e.g. 0,1; none: the CPU [the first]",
     )
+    group.add_argument(
+        "--kernels", choices=KERNELS,
+        help="on a CPU: C++ that is compiled once, or TensorFlow's [fused, where they can be]",
+    )  # fmt: skip
     group.add_argument("--load", metavar="CHECKPOINT", help="take the weights from it")
     group.add_argument(
         "--new_head", action="store_true",
@@ -173,6 +184,7 @@ def settings_from(args) -> Optional[Settings]:
         subset=args.subset,
         steps_per_epoch=args.steps_per_epoch,
         gpus=args.gpu,
+        kernels=args.kernels,
         load=args.load,
         new_head=args.new_head,
         histograms=args.histograms,

@@ -72,6 +72,7 @@ def print_start(run: Run) -> None:
             ),
             ("device", "{}: {}".format(platform.name, devices_text(platform))),
             *([("", platform.remark)] if platform.remark else []),
+            *([("kernels", platform.options["kernels"])] if platform.name == "cpu" else []),
             ("precision", platform.precision),
             ("run directory", run.directory),
             *([("resumed from", run.checkpoint)] if run.checkpoint else []),

@@ -51,7 +51,7 @@ def run_epochs(run: Run, table: Optional[Table]) -> None:
     trainer.train(
         callbacks=make_callbacks(run, table, events),
         monitors=[events] if table is None else [events, Stats(run.directory, table)],
-        session_creator=NewSessionCreator(config=run.platform.session_config),
+        session_creator=SessionCreator(run.platform),
         session_init=initial_state(run),
         steps_per_epoch=run.steps_per_epoch,
         starting_epoch=run.first_epoch,
@@ -110,11 +110,24 @@ def make_callbacks(run: Run, table: Optional[Table], events: Events) -> list:
             first_images(run) if run.checkpoint is None else None,
             run.settings.histograms,
         ),
-        Checkpoints(run.directory, is_new_run=run.checkpoint is None),
+        Checkpoints(run.directory, run.checkpoint is None, run.platform.fusion),
         # Last: the epoch is saved, whatever happens to the terminal.
         ProgressPrinter(table, recipe.batch_size),
         *loss_scaling,
     ]
+
+
+class SessionCreator(NewSessionCreator):
+    """Create the session once the graph is complete, and as the platform computes it."""
+
+    def __init__(self, platform: Platform):
+        super().__init__(config=platform.session_config)
+        self._fusion = platform.fusion
+
+    def create_session(self):
+        if self._fusion is not None:
+            self._fusion.apply(tf.get_default_graph())
+        return super().create_session()
 
 
 def first_images(run: Run) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -30,6 +31,20 @@ def test_records_are_measured_against_none(tmp_path):
     assert "| an epoch | without records |" in table and "medians of 2 rounds" in table
 
 
+@pytest.mark.slow
+def test_training_steps_are_measured(tmp_path):
+    path = tmp_path / "step.json"
+    result = run_python(
+        BENCHMARK, "step", "--networks", "7-4", "--batch_size", "4", "--steps", "2",
+        "--rounds", "1", "--json", path, alone=True,
+    )  # fmt: skip
+    assert result.code == 0, result
+    (rates,) = json.loads(path.read_text())["cases"].values()
+    torch = {"PyTorch", "PyTorch, compiled"} if find_spec("torch") else set()
+    assert {"this, standard kernels", "the matrix rate"} | torch <= set(rates)
+    assert all(len(each) == 1 and each[0] > 0 for each in rates.values())
+
+
 def test_arms_take_turns():
     order = []
 
@@ -52,6 +67,8 @@ def test_arms_take_turns():
         (["record"], "records"),
         (["table", "--rounds", "2"], "no such flag"),
         (["records", "--rounds", "0"], "at least 1"),
+        (["step", "--networks", "40x12"], "depth-growth"),
+        (["step", "--depth", "40"], "no such flag"),
     ],
 )
 def test_mistakes_in_measuring(arguments, accepted, tmp_path):

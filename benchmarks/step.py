@@ -7,6 +7,7 @@ floating-point operations for each multiplication and addition of an image's for
 
 import argparse
 import os
+import re
 import time
 from functools import partial
 from importlib.util import find_spec
@@ -16,10 +17,10 @@ import numpy as np
 
 from benchmarks.measuring import Arm, Benchmark, Case, in_fresh_process
 from benchmarks.records import seconds_an_epoch
-from common.cli import int_at_least
+from common.cli import int_at_least, quoted
 from common.processes import output_of
 from platforms.platform import threads
-from run_directory.settings import KERNELS
+from run_directory.settings import KERNELS, STANDARD
 from sparsenet import costs
 from sparsenet.errors import RunFailed
 from sparsenet.recipes import Recipe
@@ -54,12 +55,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def networks(text: str) -> List[str]:
-    """Return the names of networks in a flag; UserError names one that has another form."""
+    """Return the names of networks in a flag."""
     for name in text.split(","):
-        depth, _, growth = name.partition("-")
-        if not depth.isdigit() or not growth.isdigit():
+        if not re.match(r"[1-9]\d{0,3}-[1-9]\d{0,3}$", name):
             raise argparse.ArgumentTypeError(
-                "'{}'; accepted: depth-growth rate, 40-12".format(name)
+                "{}; accepted: depth-growth rate, such as 40-12".format(quoted(name))
             )
     return text.split(",")
 
@@ -82,7 +82,7 @@ def arms(name: str, args: argparse.Namespace) -> Iterator[Tuple[str, Arm]]:
         flops = FLOPS_PER_MAC * costs.macs(recipe_of(flags).config)
         return in_fresh_process(matrix_rate) / flops
 
-    for kernels in KERNELS:
+    for kernels in available_kernels():
         yield "this, {} kernels".format(kernels), partial(own_rate, kernels)
     if args.legacy_python:
         yield "this, TensorFlow 1.15", lambda: images / legacy_seconds(args.legacy_python, flags)
@@ -90,6 +90,17 @@ def arms(name: str, args: argparse.Namespace) -> Iterator[Tuple[str, Arm]]:
         for variant, options in TORCH.items():
             yield variant, partial(in_fresh_process, torch_rate, flags, *options)
     yield "the matrix rate", possible_rate
+
+
+def available_kernels() -> Sequence[str]:
+    """Return the kernels that there are on this machine, see run_directory.settings.KERNELS."""
+    from platforms.cpu_kernels import build
+
+    try:
+        build.load()
+    except build.Unavailable:
+        return (STANDARD,)
+    return KERNELS
 
 
 def flags_of(name: str, args: argparse.Namespace) -> List[str]:

@@ -62,7 +62,7 @@ def pair(tmp_path_factory):
     result = launch_npu(*flags, "--name", "npu", "--precision_mode", "must_keep_origin_dtype",
                         record=root / "asked")  # fmt: skip
     assert result.code == 0, result
-    result = launch(*flags, "--name", "gpu")
+    result = launch(*flags, "--name", "gpu", "--kernels", "standard")
     assert result.code == 0, result
     return root
 

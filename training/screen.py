@@ -49,6 +49,7 @@ def print_start(run: Run) -> None:
     epochs = "{} epoch{}".format(recipe.epochs, "" if recipe.epochs == 1 else "s")
     if run.first_epoch > 1:
         epochs = "epochs {} to {}".format(run.first_epoch, recipe.epochs)
+    kernels = platform.options.get("kernels")
     print_fields(
         [
             (
@@ -72,7 +73,7 @@ def print_start(run: Run) -> None:
             ),
             ("device", "{}: {}".format(platform.name, devices_text(platform))),
             *([("", platform.remark)] if platform.remark else []),
-            *([("kernels", platform.options["kernels"])] if platform.name == "cpu" else []),
+            *([("kernels", kernels)] if kernels else []),
             ("precision", platform.precision),
             ("run directory", run.directory),
             *([("resumed from", run.checkpoint)] if run.checkpoint else []),

@@ -25,6 +25,7 @@ from conftest import (
     TINY,
     assert_refused,
     launch,
+    run_python,
     write_binary_layout,
 )
 
@@ -451,6 +452,28 @@ with ends_when_asked():
     process.send_signal(second)
     assert process.wait() == -second
     process.stdout.close()
+
+
+def test_what_is_done_together_is_not_interrupted():
+    code = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+from training.asked import ends_when_asked, together
+with ends_when_asked():
+    try:
+        with together():
+            with together():
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.01)
+            print("whole")
+        print("not said")
+    except KeyboardInterrupt as stop:
+        print(stop.number)
+with ends_when_asked(), together():
+    print("forgotten")
+"""
+    result = run_python("-c", code)
+    assert result.out.split() == ["whole", str(int(signal.SIGTERM)), "forgotten"], result
 
 
 def assert_refused_after_notes(result, *words):

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from typing import IO, Any, Iterator
+from typing import IO, Any, Iterator, Optional
 
 from sparsenet.errors import STOPS, Stopped
 
@@ -24,6 +24,35 @@ def ends_when_asked() -> Iterator[None]:
         yield
 
 
+class _Together(contextlib.ContextDecorator):
+    """What is to be done as a whole: a signal that asks to end is raised after it.
+
+    An exception amid what another thread is told may leave that thread waiting for ever, and
+    whoever waits for it: Condition.notify forgets a waiter before it wakes it.
+    """
+
+    def __init__(self):
+        self.depth = 0
+        self.asked: Optional[int] = None
+
+    def __enter__(self):
+        self.depth += 1
+
+    def __exit__(self, *_):
+        self.depth -= 1
+        if self.depth == 0 and self.asked is not None:
+            number, self.asked = self.asked, None
+            raise Stopped(number)
+
+
+_together = _Together()
+
+
+def together() -> _Together:
+    """Return a context, or decorator, whose body a signal does not interrupt."""
+    return _together
+
+
 @contextlib.contextmanager
 def _stops_are_raised() -> Iterator[None]:
     # None: a handler that no Python code has set
@@ -33,7 +62,10 @@ def _stops_are_raised() -> Iterator[None]:
     def stop(number, _):
         for each in heard:
             signal.signal(each, signal.SIG_DFL)
-        raise Stopped(number)
+        if _together.depth:
+            _together.asked = number
+        else:
+            raise Stopped(number)
 
     for number in heard:
         signal.signal(number, stop)

@@ -25,6 +25,7 @@ from sparsenet.config import SparseNetConfig
 from sparsenet.errors import RunFailed
 from sparsenet.recipes import Recipe
 from sparsenet_model import CROSS_ENTROPY, INCORRECT, LOGITS
+from training.asked import together
 from training.not_finite import STATISTICS, first_by_outputs, first_by_statistics
 from training.records import check_finite, reason_of
 from training.screen import HEADER, print_epoch, show
@@ -225,6 +226,18 @@ class Events(TFEventWriter):
         """Write values of the step that was done last."""
         self.process_summary(tf.Summary(value=values))
 
+    # A thread writes the events: what it is told is told as a whole.
+
+    @together()
+    def process_summary(self, summary):
+        """Write a summary of the step that was done last."""
+        super().process_summary(summary)
+
+    @together()
+    def _trigger(self):
+        super()._trigger()
+
+    @together()
     def _after_train(self):
         with contextlib.suppress(Exception):  # TensorFlow raises built-in ones of many kinds
             super()._after_train()

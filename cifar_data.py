@@ -318,12 +318,18 @@ def fake(name: str, seed: int) -> Dataset:
     stream = np.random.RandomState(seed)
     sets = [
         ImageSet(
-            np.frombuffer(stream.bytes(n * SIZE * SIZE * 3), np.uint8).reshape(n, SIZE, SIZE, 3),
+            _random_bytes(stream, n * SIZE * SIZE * 3).reshape(n, SIZE, SIZE, 3),
             stream.randint(0, CLASSES[name], n).astype(np.int32),
         )
         for n in counts
     ]
     return Dataset(name, sets[0], sets[1], mirror=name in ("c10", "c100"))
+
+
+def _random_bytes(stream: np.random.RandomState, count: int) -> np.ndarray:
+    """Return what stream.bytes(count) does, as uint8 [count], without its copies; 4 divides it."""
+    numbers = stream.randint(0, 2**32, count // 4, dtype=np.uint32)
+    return numbers.astype("<u4", copy=False).view(np.uint8)
 
 
 _CIFAR10_TRAIN = tuple("data_batch_{}".format(i) for i in range(1, 6))
@@ -416,18 +422,25 @@ def mean_image(sets: List[np.ndarray]) -> np.ndarray:
     return total / float(sum(len(images) for images in sets))
 
 
+EXACT = 256  # squares of bytes: their sum is below 2 ** 24, so float32 has it exactly
+
+
 def channel_statistics(images: np.ndarray) -> Tuple[List[float], List[float]]:
     """Return the mean and the standard deviation of each colour of uint8 images [N, 32, 32, 3].
 
     They are computed from whole numbers: the same on every machine.
     """
-    levels = np.arange(256)
+    sums, squares = np.zeros((2, 3))
+    for start in range(0, len(images), EXACT):
+        part = images[start : start + EXACT].astype(np.float32)
+        sums += part.sum(axis=0).reshape(-1, 3).sum(axis=0, dtype=np.float64)
+        part *= part
+        squares += part.sum(axis=0).reshape(-1, 3).sum(axis=0, dtype=np.float64)
+    pixels = float(images.size // 3)
     means, stds = [], []
-    for channel in range(3):
-        count = np.bincount(images[..., channel].reshape(-1), minlength=256)
-        pixels = float(count.sum())
-        mean = int((count * levels).sum()) / pixels
-        variance = int((count * levels**2).sum()) / pixels - mean**2
+    for total, total_of_squares in zip(sums, squares):
+        mean = int(total) / pixels
+        variance = int(total_of_squares) / pixels - mean**2
         means.append(mean)
         # A colour that never changes has no spread to divide by.
         stds.append(variance**0.5 if variance > 0 else 1.0)
@@ -480,14 +493,23 @@ def training_epoch(
     size = batch_size // part[1]
     padded = np.empty((size, SIZE + 2 * pad, SIZE + 2 * pad, 3), np.uint8)
     padded[:] = augmentation.pad_value
-    crops = _windows(padded)
+    crops, rows_of_bytes = _windows(padded), padded.reshape(size, len(padded[0]), -1)
     for start in range(part[0] * size, count - batch_size + 1 + part[0] * size, batch_size):
         own = slice(start, start + size)
-        padded[:, pad : pad + SIZE, pad : pad + SIZE] = data.images[order[own]]
+        chosen = data.images[order[own]].reshape(size, SIZE, -1)
+        rows_of_bytes[:, pad : pad + SIZE, 3 * pad : 3 * (pad + SIZE)] = chosen
         images = crops[np.arange(size), rows[own], columns[own]]
         flip = mirrored[own]
-        images[flip] = images[flip, :, ::-1]
+        if flip.any():
+            images[flip] = _mirrored(images[flip])
         yield Batch(images, data.labels[order[own]])
+
+
+def _mirrored(images: np.ndarray) -> np.ndarray:
+    """Return images [N, 32, 32, 3] with their columns in reverse, three times as fast as numpy."""
+    import cv2
+
+    return cv2.flip(images.reshape(-1, SIZE, 3), 1).reshape(images.shape)
 
 
 def _windows(images: np.ndarray) -> np.ndarray:

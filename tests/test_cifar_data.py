@@ -819,3 +819,23 @@ def test_svhn_without_its_extra_images(tmp_path):
     assert same_images(load_data(settings), data)
     with pytest.raises(UserError, match="--no_extra; accepted: with --dataset svhn"):
         parse(["--dataset", "c10", "--fake", "--no_extra"])
+
+
+def test_fake_images_are_the_bytes_of_their_seed():
+    """As numpy draws them, whose way is slower: runs of older versions saw the same."""
+    data = cifar_data.fake("digits", 3)
+    drawn = np.random.RandomState(3).bytes(1437 * 3072)
+    assert data.train.images.tobytes() == drawn
+    assert data.train.images.shape == (1437, 32, 32, 3)
+
+
+@pytest.mark.parametrize("count", [1, 256, 700])
+def test_statistics_are_those_of_whole_numbers(count):
+    images = np.random.RandomState(0).randint(0, 256, (count, 32, 32, 3)).astype(np.uint8)
+    images[: count // 2] = 255  # the largest sums
+    means, deviations = cifar_data.channel_statistics(images)
+    for channel in range(3):
+        values = images[..., channel].astype(np.int64)
+        mean = int(values.sum()) / float(values.size)
+        assert means[channel] == mean
+        assert deviations[channel] == (int((values**2).sum()) / float(values.size) - mean**2) ** 0.5

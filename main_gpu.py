@@ -7,18 +7,23 @@ python ./main_gpu.py --dataset c10 --dataset_dir DIR --fetch sparse --depth 100 
 import common.supported_python  # noqa: F401, I001  (first: it refuses an unsupported Python)
 import sys
 
+from platforms.workers import started_together
 from sparsenet.errors import exit_code_of
 from training.command_line import parse
+from training.start import start
 
 
 def main():
     settings = parse(sys.argv[1:])
     if settings is None:
         return
-    from platforms import gpu  # TensorFlow takes seconds to start; mistakes are reported before
-    from training.run import train
 
-    train(settings, gpu.platform)
+    def platform():
+        from platforms import gpu  # TensorFlow takes seconds to start; mistakes come before
+
+        return gpu.platform(settings)
+
+    start(settings, platform, is_alone=started_together() is None)
 
 
 if __name__ == "__main__":

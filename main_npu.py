@@ -7,8 +7,10 @@ python3 ./main_npu.py --dataset c10 --dataset_dir DIR --fetch sparse --depth 100
 import common.supported_python  # noqa: F401, I001  (first: it refuses an unsupported Python)
 import sys
 
+from platforms.npu_ranks import rank_and_world_size
 from sparsenet.errors import exit_code_of
 from training.command_line import parse_npu
+from training.start import start
 
 
 def main():
@@ -16,14 +18,18 @@ def main():
     if parsed is None:
         return
     settings, npu_settings = parsed
-    from platforms import npu  # TensorFlow takes seconds to start; mistakes are reported before
-
     if npu_settings.dry_run:
+        from platforms import npu
+
         print(npu.dry_run(npu_settings))
         return
-    from training.run import train
 
-    train(settings, lambda _: npu.platform(npu_settings))
+    def platform():
+        from platforms import npu  # TensorFlow takes seconds to start; mistakes come before
+
+        return npu.platform(npu_settings)
+
+    start(settings, platform, is_alone=rank_and_world_size()[1] == 1)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def seconds_an_epoch(flags: Sequence[str], with_records: bool) -> float:
     from platforms import gpu
     from training import trainer
     from training.command_line import parse
-    from training.prepare import prepare
+    from training.prepare import load_inputs, prepare
     from training.run import logger_to_file_only, train
 
     make_callbacks = trainer.make_callbacks
@@ -54,7 +54,7 @@ def seconds_an_epoch(flags: Sequence[str], with_records: bool) -> float:
             tests = sum(row["inference_seconds"] for row in rows[1:])
         else:
             logger_to_file_only()
-            trainer.run_epochs(prepare(settings, gpu.platform(settings)), None)
+            trainer.run_epochs(prepare(load_inputs(settings), gpu.platform(settings)), None)
             tests = 0.0
     return (clock.ends[-1] - clock.ends[0] - tests) / (len(clock.ends) - 1)
 

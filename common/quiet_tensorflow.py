@@ -3,6 +3,7 @@
 import os
 import warnings
 
+from common.garbage import none_collected
 from common.quiet import stderr_kept_back
 
 # The runtime's messages hide the lines that matter; what is fatal also raises an exception.
@@ -10,5 +11,5 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 warnings.filterwarnings("ignore", category=FutureWarning)
 warnings.filterwarnings("ignore", category=DeprecationWarning)
 
-with stderr_kept_back():
+with stderr_kept_back(), none_collected():
     import tensorflow  # noqa: F401

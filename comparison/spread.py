@@ -12,7 +12,6 @@ import math
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
-from scipy import stats
 
 from run_directory.table import Row
 
@@ -191,6 +190,8 @@ def checks_of(figures: Sequence[Figure], sigmas: float) -> List[Check]:
 
     sigmas: accepted standard deviations of a normal distribution, of up to MOST_FIGURES figures
     """
+    from scipy import stats  # takes half a second to import
+
     if not figures:
         return []
     has_references = len(figures[0].references) > 0
@@ -218,6 +219,8 @@ def by_references(figure: Figure, progress: Optional[Figure], run: int, level: f
     progress: a run that is ahead is so in all its figures. So all but this one are predicted for a
               run that has come as far, by linear regression.
     """
+    from scipy import stats  # takes half a second to import
+
     values, value = figure.references.mean(axis=1), float(figure.runs[run].mean())
     count = len(values)
     centre, rest, leverage = float(values.mean()), values - values.mean(), 0.0
@@ -241,6 +244,8 @@ def by_references(figure: Figure, progress: Optional[Figure], run: int, level: f
 
 def by_epochs(figure: Figure, level: float) -> Check:
     """Hold the difference of two runs against what it varies by, and what seeds may add."""
+    from scipy import stats  # takes half a second to import
+
     around = figure.apart
     apart = abs(float((figure.runs[0] - figure.runs[1]).mean()))
     seeds = math.sqrt(2) * max(figure.sampling, ROUNDING)

@@ -7,6 +7,7 @@ from typing import Dict, List, Optional, Tuple
 
 from common.tf_stack import session_config, tf, versions
 
+from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from tensorflow.python.client import device_lib
 
 from common.processes import errors_of, output_of
@@ -63,6 +64,7 @@ def cpu_platform(settings: Settings) -> Platform:
     """
     config = session_config()
     config.device_count["GPU"] = 0
+    spare_preparation(config.graph_options.rewrite_options)
     workers = all_workers(has_gpus=False)
     fusion = fusion_for(settings)
     options: Dict[str, object] = {"kernels": STANDARD if fusion is None else FUSED}
@@ -88,6 +90,18 @@ def fusion_for(settings: Settings) -> Optional[Fusion]:
         if settings.kernels == FUSED:
             raise UserError("--kernels fused: {}; accepted: --kernels standard".format(error))
         return None
+
+
+def spare_preparation(rewrite: RewriterConfig) -> None:
+    """Leave out what TensorFlow tries on a graph before its first run, and can't use on a CPU.
+
+    They are the swapping of tensors to the host, another layout of them, and, on TensorFlow 2, a
+    second inference of their shapes: a third of the preparation. What is computed stays the same.
+    """
+    rewrite.memory_optimization = RewriterConfig.NO_MEM_OPT
+    rewrite.layout_optimizer = RewriterConfig.OFF
+    if "disable_tfg_optimizer" in RewriterConfig.DESCRIPTOR.fields_by_name:
+        rewrite.disable_tfg_optimizer = True
 
 
 def all_workers(has_gpus: bool) -> Workers:

@@ -9,7 +9,6 @@ from typing import Any, Callable, Dict, Optional, Tuple
 from common.tf_stack import tf
 
 import numpy as np
-from google.protobuf import text_format
 from tensorpack.callbacks import Callback, MonitorBase, TFEventWriter
 from tqdm import tqdm
 
@@ -18,6 +17,7 @@ from common.files import write_whole
 from common.metrics import incorrect
 from platforms.workers import Workers
 from run_directory.checkpoints import CHECKPOINT_PREFIX, keep
+from run_directory.graph_text import meta_graph_text
 from run_directory.record import GRAPH
 from run_directory.table import TOP_5, UNTIMED_STEPS, WHOLE, Row, Table, write_stats
 from sparsenet.arrays import NETWORK_SCOPES
@@ -407,7 +407,7 @@ class Checkpoints(Callback):
             self.fusion.undo(meta_graph)
         for node in meta_graph.graph_def.node:
             node.device = ""
-        write_whole(os.path.join(self.directory, GRAPH), text_format.MessageToString(meta_graph))
+        write_whole(os.path.join(self.directory, GRAPH), meta_graph_text(meta_graph))
 
     def _save(self):
         prefix = os.path.join(self.directory, CHECKPOINT_PREFIX)

@@ -37,7 +37,7 @@ from training.keras_model import (
     training_model,
 )
 from training.not_finite import first_by_outputs, first_by_statistics
-from training.prepare import Run, prepare
+from training.prepare import Run, load_inputs, prepare
 from training.records import check_finite, held
 from training.screen import HEADER, print_epoch, show
 
@@ -49,7 +49,7 @@ def train(settings: Settings, platform: Platform) -> None:
     Raises UserError before anything is written, and RunFailed afterwards.
     """
     require_one_network(platform.workers)
-    prepared = prepare(settings, platform)
+    prepared = prepare(load_inputs(settings, with_keras=True), platform)
     if platform.total_devices > 1 and not is_in_memory(prepared.data):
         raise UserError(
             "{} devices with {}; accepted: one, where the images stay on the disk".format(

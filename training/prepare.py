@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import os
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -63,12 +63,44 @@ class Run:
         return self.recipe.batch_size // self.platform.total_devices
 
 
-def prepare(settings: Settings, platform: Platform) -> Run:
-    """Return the run that `settings` ask for, with its data loaded; writes nothing.
+class Inputs(NamedTuple):
+    """What a run reads, whatever it computes on.
 
-    Where a resumed run starts is left to :func:`resume`. Raises UserError for whatever is wrong
-    with settings, data or weights.
+    settings: with the number of classes of the data
+    weights:  to start from; None if the run has initial ones, or is resumed
     """
+
+    settings: Settings
+    data: Dataset
+    weights: Optional[Dict[str, np.ndarray]]
+
+
+def load_inputs(settings: Settings, with_keras: bool = False) -> Inputs:
+    """Return what a run reads, loaded and checked; writes nothing, and needs no TensorFlow.
+
+    with_keras: Keras trains, so that weights may be in its files
+
+    Raises UserError for whatever is wrong with data, schedule or weights.
+    """
+    if settings.load is not None and not with_keras:
+        require_without_keras(settings.load)
+    data, weights = load_data(settings), None
+    if settings.resume is None:
+        recipe = datasets.with_classes(settings.recipe, data.classes)
+        settings = dataclasses.replace(settings, recipe=recipe)
+    _steps_per_epoch(settings, len(data.train.labels))
+    if settings.resume is None and settings.load is not None:
+        weights = load_weights(settings, settings.load)
+    return Inputs(settings, data, weights)
+
+
+def prepare(inputs: Inputs, platform: Platform) -> Run:
+    """Return the run of these inputs on a platform; writes nothing.
+
+    Where a resumed run starts is left to :func:`resume`. Raises UserError for whatever does not
+    fit the platform.
+    """
+    settings, data, weights = inputs
     directory = _directory(settings, platform)
     recipe = settings.recipe
     if recipe.batch_size % platform.total_devices:
@@ -77,12 +109,6 @@ def prepare(settings: Settings, platform: Platform) -> Run:
                 recipe.batch_size, platform.total_devices
             )
         )
-    data, weights = load_data(settings), None
-    if settings.resume is None:
-        recipe = datasets.with_classes(recipe, data.classes)
-        settings = dataclasses.replace(settings, recipe=recipe)
-        if settings.load is not None:
-            weights = load_weights(settings, settings.load, platform)
     return Run(
         settings,
         platform,
@@ -94,10 +120,8 @@ def prepare(settings: Settings, platform: Platform) -> Run:
     )
 
 
-def load_weights(settings: Settings, path: str, platform: Platform) -> Dict[str, np.ndarray]:
+def load_weights(settings: Settings, path: str) -> Dict[str, np.ndarray]:
     """Return the weights of a file; with --new_head the classifier has its initial ones."""
-    if platform.engine == "tensorpack":
-        require_without_keras(path)
     config, classifier = settings.recipe.config, None
     if settings.new_head:
         initial = initial_weights(config, settings.seed)
@@ -207,7 +231,7 @@ def _start_anew(run: Run, faults: Sequence[str]) -> Run:
         )
     weights = None
     if run.settings.load is not None:
-        weights = load_weights(run.settings, run.settings.load, run.platform)
+        weights = load_weights(run.settings, run.settings.load)
     note = "{} ended before its first checkpoint: it starts anew".format(run.directory)
     return dataclasses.replace(run, weights=weights, notes=[*faults, note])
 

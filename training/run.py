@@ -20,20 +20,24 @@ from run_directory.table import Table
 from sparsenet.errors import RunFailed, UserError
 from training.asked import ends_when_asked
 from training.chief import finish, recorded
-from training.prepare import Run, prepare
+from training.prepare import Inputs, Run, load_inputs, prepare
 from training.records import held, reason_of
 from training.trainer import run_epochs
 
 
 @ends_when_asked()
 def train(settings: Settings, choose_platform: Callable[[Settings], Platform]) -> None:
-    """Train as `settings` ask.
+    """Train as `settings` ask, see :func:`train_on`."""
+    train_on(load_inputs(settings), choose_platform(settings))
+
+
+def train_on(inputs: Inputs, platform: Platform) -> None:
+    """Train on what was loaded.
 
     Raises UserError before anything is written, and RunFailed afterwards.
     """
-    platform = choose_platform(settings)
     require_one_network(platform.workers)
-    prepared = prepare(settings, platform)
+    prepared = prepare(inputs, platform)
     with background_errors_to_log(), held(prepared, lambda: wait_for_all(platform)) as run:
         is_done = run.first_epoch > run.recipe.epochs
         if not platform.workers.is_chief:

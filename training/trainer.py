@@ -1,6 +1,6 @@
 """The epochs of a run: its graph, input, trainer and callbacks, put together."""
 
-from typing import Iterator, List, Optional
+from typing import Iterator, List, Mapping, Optional
 
 from common.tf_stack import tf
 
@@ -8,10 +8,11 @@ import numpy as np
 from tensorpack import FeedInput, QueueInput, SimpleTrainer, SyncMultiGPUTrainerReplicated
 from tensorpack.callbacks import HyperParamSetterWithFunc, RunUpdateOps
 from tensorpack.dataflow import DataFromGenerator
-from tensorpack.tfutils.sesscreate import NewSessionCreator
-from tensorpack.tfutils.sessinit import DictRestore
+from tensorpack.tfutils.sessinit import JustCurrentSession
 
 from cifar_data import Batch
+from common.ahead import Ahead
+from common.garbage import none_collected
 from platforms.platform import Platform
 from run_directory.table import TOP_5, Table, columns_of
 from sparsenet.errors import RunFailed
@@ -31,7 +32,9 @@ from training.callbacks import (
 )
 from training.loss_scaling import LossScalingMeter
 from training.prepare import Run, noting
+from training.session import InitializedSession
 
+BATCHES_AHEAD = 2  # prepared while a step runs
 SHOWN = 64  # training images, once, in TensorBoard
 
 
@@ -45,18 +48,22 @@ def run_epochs(run: Run, table: Optional[Table]) -> None:
     trainer = make_trainer(run.platform)
     events = Events()
     faults: List[Exception] = []
-    trainer.setup_graph(
-        model.get_input_signature(), make_input(run, faults), model.build_graph, model.get_optimizer
-    )
-    trainer.train(
-        callbacks=make_callbacks(run, table, events),
-        monitors=[events] if table is None else [events, Stats(run.directory, table)],
-        session_creator=SessionCreator(run.platform),
-        session_init=initial_state(run),
-        steps_per_epoch=run.steps_per_epoch,
-        starting_epoch=run.first_epoch,
-        max_epoch=run.recipe.epochs,
-    )
+    with none_collected():
+        trainer.setup_graph(
+            model.get_input_signature(),
+            make_input(run, faults),
+            model.build_graph,
+            model.get_optimizer,
+        )
+        trainer.setup_callbacks(
+            make_callbacks(run, table, events),
+            [events] if table is None else [events, Stats(run.directory, table)],
+        )
+        trainer.initialize(
+            InitializedSession(run.platform, initial_state(run)),
+            JustCurrentSession(),
+        )
+    trainer.main_loop(run.steps_per_epoch, run.first_epoch, run.recipe.epochs)
     if faults:  # the thread that fills a queue ends it, as if there were no more images
         raise faults[0]
     steps = run.recipe.epochs * run.steps_per_epoch
@@ -117,19 +124,6 @@ def make_callbacks(run: Run, table: Optional[Table], events: Events) -> list:
     ]
 
 
-class SessionCreator(NewSessionCreator):
-    """Create the session once the graph is complete, and as the platform computes it."""
-
-    def __init__(self, platform: Platform):
-        super().__init__(config=platform.session_config)
-        self._fusion = platform.fusion
-
-    def create_session(self):
-        if self._fusion is not None:
-            self._fusion.apply(tf.get_default_graph())
-        return super().create_session()
-
-
 def first_images(run: Run) -> np.ndarray:
     """Return the images that this process trains on first, as augmented: uint8 [N, H, W, 3]."""
     return next(training_batches(run)).images[:SHOWN]
@@ -168,7 +162,7 @@ def make_input(run: Run, faults: List[Exception]):
     towers = len(run.platform.devices)
 
     def datapoints():
-        batches = noting(training_batches(run), faults)
+        batches = noting(iter(Ahead(training_batches(run), BATCHES_AHEAD)), faults)
         for step, batch in enumerate(batches, start=(run.first_epoch - 1) * run.steps_per_epoch):
             for part in zip(*(np.split(array, towers) for array in batch)):
                 # Dropout masks are a function of the step.
@@ -178,8 +172,8 @@ def make_input(run: Run, faults: List[Exception]):
     return FeedInput(flow) if towers == 1 else QueueInput(flow)
 
 
-def initial_state(run: Run) -> DictRestore:
-    """Return what initialises the variables: a checkpoint to resume, loaded or new weights."""
+def initial_state(run: Run) -> Mapping[str, np.ndarray]:
+    """Return the variables that the run starts with: of a checkpoint to resume, loaded or new."""
     if run.weights is not None:
-        return DictRestore(run.weights)
-    return DictRestore(initial_weights(run.recipe.config, run.settings.seed))
+        return run.weights
+    return initial_weights(run.recipe.config, run.settings.seed)

@@ -9,13 +9,18 @@ import json
 import sys
 from typing import Any, Dict
 
-from benchmarks import records, step
+from benchmarks import pipeline, records, startup, step
 from benchmarks.measuring import Benchmark, conditions, lines, markdown, read_found, side_by_side
 from common.cli import Parser, int_at_least, new_file
 from common.files import write_whole
 from sparsenet.errors import exit_code_of
 
-BENCHMARKS = {"records": records.BENCHMARK, "step": step.BENCHMARK}
+BENCHMARKS = {
+    "pipeline": pipeline.BENCHMARK,
+    "records": records.BENCHMARK,
+    "startup": startup.BENCHMARK,
+    "step": step.BENCHMARK,
+}
 TABLE = "table"
 
 

@@ -45,6 +45,37 @@ def test_training_steps_are_measured(tmp_path):
     assert all(len(each) == 1 and each[0] > 0 for each in rates.values())
 
 
+@pytest.mark.slow
+def test_the_start_is_measured_against_another_checkout(tmp_path):
+    path = tmp_path / "startup.json"
+    flags = ["--rounds", "1", "--against", CHECKOUT, "--json", path, *TINY, *SCHEDULE]
+    result = run_python(BENCHMARK, "startup", *flags, alone=True)
+    assert result.code == 0, result
+    cases = json.loads(path.read_text())["cases"]
+    assert {"first step", "--help", "a wrong flag", "no data there", "the ledger"} <= set(cases)
+    for arms in cases.values():
+        assert set(arms) == {"another", "this checkout"}
+
+
+def test_a_start_without_a_step_is_an_error(tmp_path):
+    assert_refused(
+        run_python(BENCHMARK, "startup", "--depth", "99", cwd=tmp_path), "ended before a step"
+    )
+    assert_refused(
+        run_python(BENCHMARK, "startup", "--against", tmp_path, cwd=tmp_path), "main_gpu.py"
+    )
+
+
+def test_the_pipeline_is_measured_against_tensorpack(tmp_path):
+    path = tmp_path / "pipeline.json"
+    flags = ["--rounds", "1", "--images", "256", "--json", path]
+    result = run_python(BENCHMARK, "pipeline", *flags, cwd=tmp_path)
+    assert result.code == 0, result
+    (rates,) = json.loads(path.read_text())["cases"].values()
+    assert set(rates) == {"tensorpack, image by image", "this project"}
+    assert all(rate > 0 for rounds in rates.values() for rate in rounds)
+
+
 def test_arms_take_turns():
     order = []
 

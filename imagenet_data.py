@@ -158,7 +158,7 @@ def random_crop(
             break
     else:  # a very long image: take its centre
         part = center_crop(image)
-    return part[:, ::-1] if mirror and stream.randint(2) else part
+    return cv2.flip(part, 1) if mirror and stream.randint(2) else part
 
 
 def center_crop(image: np.ndarray) -> np.ndarray:

@@ -10,13 +10,13 @@ import sys
 from platforms.workers import started_together
 from sparsenet.errors import exit_code_of
 from training.command_line import parse
-from training.start import start
 
 
 def main():
     settings = parse(sys.argv[1:])
     if settings is None:
         return
+    from training.start import start  # it takes longer than --help may
 
     def platform():
         from platforms import gpu  # TensorFlow takes seconds to start; mistakes come before

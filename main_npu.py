@@ -10,7 +10,6 @@ import sys
 from platforms.npu_ranks import rank_and_world_size
 from sparsenet.errors import exit_code_of
 from training.command_line import parse_npu
-from training.start import start
 
 
 def main():
@@ -23,6 +22,7 @@ def main():
 
         print(npu.dry_run(npu_settings))
         return
+    from training.start import start  # it takes longer than --help may
 
     def platform():
         from platforms import npu  # TensorFlow takes seconds to start; mistakes come before

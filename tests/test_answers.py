@@ -18,7 +18,7 @@ NOWHERE = "/nowhere/at/all"
 DATA = ("--dataset", "c10", "--dataset_dir", NOWHERE)
 LISTS = [("main_gpu.py", "--list_recipes"), ("scripts/ledger.py",)]
 MISTAKES = [
-    *((launcher, *DATA) for launcher in ("main_gpu.py", "main_npu.py", "scripts/train_keras.py")),
+    *((launcher, *DATA) for launcher in ("main_gpu.py", "main_npu.py")),
     ("main_gpu.py", "--depth", "99"),
     ("main_gpu.py", "--dataset", "folder", "--dataset_dir", NOWHERE),
     ("main_gpu.py", "--dataset", "imagenet", "--dataset_dir", NOWHERE),

@@ -7,7 +7,7 @@ from typing import Dict, List, Optional
 
 from comparison.findings import DIFFERENT, SAME, Part, absent, count_words, plural
 from comparison.sources import Source
-from run_directory.record import kernels_of
+from run_directory.record import kernels_of, recomputes
 
 SAME_NUMBER = 1e-6  # relative: the last bits of a mean depend on the order of summation
 
@@ -27,6 +27,7 @@ GROUPS = [
     (r"precision$|loss_scale", "precision", False),
     (r"settings\.(load|subset|steps_per_epoch|fake)$", "settings", False),
     (r"platform$", "platform", False),
+    (r"settings\.recompute$", "memory", False),
     (r"devices|workers$|threads$", "devices", False),
     (r"npu\.|cpu\.|session", "platform", False),
     (r"resumed", "resumed", False),
@@ -133,7 +134,8 @@ def short(value, length: int = 60) -> str:
 def stack_of(source: Source) -> Optional[tuple]:
     """Return what has to be the same for two runs to be equal bit for bit; None if not recorded.
 
-    That is platform, engine, its version, precision, seed, devices, number of threads and kernels.
+    That is platform, engine, its version, precision, seed, devices, number of threads, kernels and
+    whether it recomputes.
     """
     record = source.record or source.beside or {}
     engine = str(record.get("engine", "tensorpack"))
@@ -141,5 +143,5 @@ def stack_of(source: Source) -> Optional[tuple]:
     versions = record.get("versions")
     version = versions.get(library) if isinstance(versions, dict) else None
     fields = ("platform", "precision", "seed", "devices", "threads")
-    found = (engine, version, kernels_of(record), *map(record.get, fields))
+    found = (engine, version, kernels_of(record), recomputes(record), *map(record.get, fields))
     return None if None in found else found

@@ -135,6 +135,11 @@ def kernels_of(record: dict) -> str:
     return record.get("cpu", {}).get("kernels", STANDARD)
 
 
+def recomputes(record: dict) -> bool:
+    """Return whether a run was asked to recompute, which adds gradients up in another order."""
+    return record.get("settings", {}).get("recompute", False)
+
+
 # section -> name of a field in format 1 -> name today.
 RENAMED = {
     "": {"continued": "resumed"},

@@ -34,6 +34,7 @@ class Settings:
     log_dir:          root of run directories
     name:             of the run directory under `log_dir`; None for an automatic one
     histograms:       of all weights after each epoch, in the events for TensorBoard
+    recompute:        keep less for the gradients in training, see training.recompute
     resume:           run directory to resume, in place of a new one
     data_url, train_url: passed by ModelArts; recorded, without effect
     """
@@ -53,6 +54,7 @@ class Settings:
     log_dir: str = "train_log"
     name: Optional[str] = None
     histograms: bool = False
+    recompute: bool = False
     resume: Optional[str] = None
     data_url: Optional[str] = None
     train_url: Optional[str] = None

@@ -51,6 +51,8 @@ def main() -> None:
             "--gpu; accepted: none, --devices N, and CUDA_VISIBLE_DEVICES to choose them"
         )
     refuse_kernels(args.kernels, "main_gpu.py")
+    if args.recompute:
+        raise UserError("--recompute; accepted: by main_gpu.py and main_npu.py")
     if args.histograms:
         raise UserError("--histograms; accepted: by main_gpu.py, which writes events")
     settings = settings_from(args)

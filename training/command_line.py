@@ -29,7 +29,9 @@ from sparsenet.published import DEFAULT_RECIPE, PUBLISHED, RECIPES
 from sparsenet.recipes import AUGMENTATIONS, Recipe
 
 # The flags that are accepted with --resume; all else stays as it was.
-RESUMABLE = ("resume", "dataset_dir", "no_verify", "gpu", "max_epoch", "data_url", "train_url")
+RESUMABLE = (
+    "resume", "dataset_dir", "no_verify", "gpu", "recompute", "max_epoch", "data_url", "train_url",
+)  # fmt: skip
 
 
 def parse(argv: Sequence[str]) -> Optional[Settings]:
@@ -158,6 +160,10 @@ def add_run_flags(group) -> None:
     group.add_argument(
         "--histograms", action="store_true", help="of the weights, in the events for TensorBoard"
     )
+    group.add_argument(
+        "--recompute", action="store_true",
+        help="train with less memory: concatenations, BN and ReLU once more for the gradients",
+    )  # fmt: skip
     group.add_argument("--resume", metavar="RUN_DIR", help="resume that run, with its settings")
     group.add_argument("--data_url", metavar="URL", help="passed by ModelArts; no effect")
     group.add_argument("--train_url", metavar="URL", help="passed by ModelArts; no effect")
@@ -188,6 +194,7 @@ def settings_from(args) -> Optional[Settings]:
         load=args.load,
         new_head=args.new_head,
         histograms=args.histograms,
+        recompute=args.recompute,
         name=args.name,
         data_url=args.data_url,
         train_url=args.train_url,
@@ -214,6 +221,8 @@ def _resume_settings(args) -> Settings:
         changes["dataset_dir"] = args.dataset_dir
     if args.no_verify:
         changes["verify"] = False
+    if args.recompute:
+        changes["recompute"] = True
     if args.max_epoch is not None:
         changes["recipe"] = dataclasses.replace(settings.recipe, epochs=args.max_epoch)
     return dataclasses.replace(settings, **changes)

@@ -237,7 +237,9 @@ def _start_anew(run: Run, faults: Sequence[str]) -> Run:
 
 
 # What a resumed run may have changed meanwhile, in another resume of it.
-CHANGEABLE = ("dataset_dir", "verify", "gpus", "resume", "data_url", "train_url", "recipe")
+CHANGEABLE = (
+    "dataset_dir", "verify", "gpus", "recompute", "resume", "data_url", "train_url", "recipe",
+)  # fmt: skip
 
 
 def _require_unchanged(run: Run, record: dict) -> None:

@@ -1,6 +1,6 @@
 """The epochs of a run: its graph, input, trainer and callbacks, put together."""
 
-from typing import Iterator, List, Mapping, Optional
+from typing import Callable, Iterator, List, Mapping, Optional
 
 from common.tf_stack import tf
 
@@ -32,6 +32,7 @@ from training.callbacks import (
 )
 from training.loss_scaling import LossScalingMeter
 from training.prepare import Run, noting
+from training.recompute import RecomputingOptimizer
 from training.session import InitializedSession
 
 BATCHES_AHEAD = 2  # prepared while a step runs
@@ -82,9 +83,20 @@ def make_model(run: Run) -> SparseNet:
         weight_decay=recipe.weight_decay,
         weight_decay_scope=recipe.weight_decay_scope,
         seed=run.settings.seed,
-        wrap_optimizer=platform.wrap_optimizer,
+        wrap_optimizer=wrapping(run),
         first_device=platform.workers.rank * len(platform.devices),
     )
+
+
+def wrapping(run: Run) -> Callable:
+    """Return what adds to the optimizer what platform and settings ask for.
+
+    Fused layers keep nothing that could be computed once more.
+    """
+    wrap = run.platform.wrap_optimizer
+    if not run.settings.recompute or run.platform.fusion is not None:
+        return wrap
+    return lambda optimizer: wrap(RecomputingOptimizer(optimizer))
 
 
 def make_callbacks(run: Run, table: Optional[Table], events: Events) -> list:

@@ -9,13 +9,16 @@ import json
 import sys
 from typing import Any, Dict
 
-from benchmarks import pipeline, records, startup, step
+from benchmarks import growth, inference, memory, pipeline, records, startup, step
 from benchmarks.measuring import Benchmark, conditions, lines, markdown, read_found, side_by_side
 from common.cli import Parser, int_at_least, new_file
 from common.files import write_whole
 from sparsenet.errors import exit_code_of
 
 BENCHMARKS = {
+    "growth": growth.BENCHMARK,
+    "inference": inference.BENCHMARK,
+    "memory": memory.BENCHMARK,
     "pipeline": pipeline.BENCHMARK,
     "records": records.BENCHMARK,
     "startup": startup.BENCHMARK,

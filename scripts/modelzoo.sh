@@ -205,7 +205,7 @@ on_screen() {
     trap 'signal_jobs INT' INT
     trap 'signal_jobs TERM' TERM
     trap finish EXIT
-    exec > >(exec tee -i "$output/train_output.log") 2>&1
+    exec > >(trap '' TERM && exec tee -i "$output/train_output.log") 2>&1
     screen=$!
     "$@"
 }
@@ -227,7 +227,12 @@ at_end() { :; }
 start_job() {
     local log=$1
     shift
-    ("$@" </dev/null 2>&1 | tee -i "$log") &
+    # At a SIGTERM, what runs takes its time to close its records, and says so: neither the shell
+    # around it nor what it writes to ends before it does.
+    (
+        trap : TERM
+        "$@" </dev/null 2>&1 | (trap '' TERM && exec tee -i "$log")
+    ) &
     jobs_started+=("$!")
 }
 

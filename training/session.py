@@ -5,11 +5,12 @@ from typing import Mapping
 from common.tf_stack import tf
 
 import numpy as np
+from tensorpack.tfutils.sesscreate import NewSessionCreator
 
 from platforms.platform import Platform
 
 
-class InitializedSession(tf.train.SessionCreator):
+class InitializedSession(NewSessionCreator):
     """Create a session whose variables have the given values, or else their initial ones.
 
     The graph is complete then, and computed as the platform computes it.
@@ -18,10 +19,12 @@ class InitializedSession(tf.train.SessionCreator):
     values:   by the names of variables
 
     TensorFlow goes over the whole graph for each new set of operations that it is to run. There are
-    four of them if tensorpack's NewSessionCreator and DictRestore do this, one after another.
+    four of them if tensorpack's NewSessionCreator and DictRestore do this, one after another. It is
+    one of the former, since the trainer of Horovod takes no other, and sets the GPU in its config.
     """
 
     def __init__(self, platform: Platform, values: Mapping[str, np.ndarray]):
+        super().__init__(config=platform.session_config)
         self._platform = platform
         self._values = values
 
@@ -29,7 +32,7 @@ class InitializedSession(tf.train.SessionCreator):
         """Return the session of the default graph."""
         if self._platform.fusion is not None:
             self._platform.fusion.apply(tf.get_default_graph())
-        session = tf.Session(config=self._platform.session_config)
+        session = tf.Session(config=self.config)
         # Not run, but graph.pbtxt has it, and what reads that looks for it.
         tf.global_variables_initializer()
         others = [tf.local_variables_initializer(), tf.tables_initializer()]

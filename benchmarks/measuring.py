@@ -73,13 +73,16 @@ def in_fresh_process(measure: Callable[..., Any], *arguments) -> Any:
 
 def conditions() -> Dict[str, Any]:
     """Return on what was measured: processor, versions, and how busy the machine was before."""
-    present = [name for name in LIBRARIES if find_spec(name)]
-    versions = {name: import_module(name).__version__ for name in present}
     return {
         "processor": describe_cpu(),
-        "versions": dict(versions, python=platform.python_version()),
+        "versions": dict(in_fresh_process(versions), python=platform.python_version()),
         "load_before": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
     }
+
+
+def versions() -> Dict[str, str]:
+    """Return those of the libraries. TensorFlow changes the environment when it is imported."""
+    return {name: import_module(name).__version__ for name in LIBRARIES if find_spec(name)}
 
 
 def lines(case: str, values: Dict[str, List[float]], unit: str) -> Iterator[str]:

@@ -82,7 +82,7 @@ def arms(name: str, args: argparse.Namespace) -> Iterator[Tuple[str, Arm]]:
         flops = FLOPS_PER_MAC * costs.macs(recipe_of(flags).config)
         return in_fresh_process(matrix_rate) / flops
 
-    for kernels in available_kernels():
+    for kernels in in_fresh_process(available_kernels):
         yield "this, {} kernels".format(kernels), partial(own_rate, kernels)
     if args.legacy_python:
         yield "this, TensorFlow 1.15", lambda: images / legacy_seconds(args.legacy_python, flags)

@@ -143,12 +143,19 @@ def _schedule(args, recipe: Recipe) -> dict:
         "batch_size": getattr(args, "batch_size", None),
         "epochs": getattr(args, "max_epoch", None),
         "learning_rate": getattr(args, "learning_rate", None),
+        "lr_schedule": getattr(args, "lr_schedule", None),
+        "warm_up": getattr(args, "warm_up", None),
         "weight_decay": getattr(args, "weight_decay", None),
     }
     milestones = getattr(args, "lr_milestones", None)
     drops = [getattr(args, "drop_1", None), getattr(args, "drop_2", None)]
     if milestones is not None and drops != [None, None]:
         raise UserError("--lr_milestones; accepted: without --drop_1 and --drop_2")
+    if changes["lr_schedule"] not in (None, "drops"):
+        if milestones or drops != [None, None]:
+            given = "--lr_milestones" if milestones else "--drop_{}".format(1 + (drops[0] is None))
+            raise UserError("{}; accepted: with --lr_schedule drops only".format(given))
+        milestones = ()
     changes["lr_milestones"] = _moved(recipe, drops) if milestones is None else milestones
     return _given(changes)
 

@@ -18,7 +18,8 @@ GROUPS = [
     (r"preprocessing\.", "preprocessing", True),
     (r"recipe\.(config|dataset|normalize|pad_value|augment)\b", "recipe", True),
     (
-        r"recipe\.(batch_size|epochs|learning_rate|lr_milestones|weight_decay|weight_decay_scope)\b",
+        r"recipe\.(batch_size|epochs|learning_rate|lr_schedule|lr_milestones|warm_up|weight_decay"
+        r"|weight_decay_scope)\b",
         "recipe",
         True,
     ),

@@ -153,7 +153,7 @@ RENAMED = {
 # Fields of `recipe` in older records that say nothing about the run.
 RETIRED = ("family", "published")
 # Fields of `recipe` that older records do not have, with what such runs did.
-ADDED = {"augment": "standard"}
+ADDED = {"augment": "standard", "lr_schedule": "drops", "warm_up": 0.0}
 
 
 def in_todays_words(record: dict) -> dict:

@@ -26,7 +26,7 @@ from platforms import gpu
 from run_directory.checkpoints import find_checkpoint
 from run_directory.table import Row, read_rows, table_path
 from training import trainer
-from training.callbacks import Checkpoints
+from training.callbacks import Checkpoints, LearningRate
 from training.command_line import parse
 from training.prepare import Run
 from training.run import train
@@ -83,9 +83,8 @@ def without_decay():
 
 def without_drops():
     """Keep the learning rate of the first epoch."""
-    setter = trainer.HyperParamSetterWithFunc
     return mock.patch.object(
-        trainer, "HyperParamSetterWithFunc", lambda name, rate: setter(name, lambda *_: rate(0, 0))
+        LearningRate, "_get_value_to_set", lambda setter: setter.recipe.learning_rate
     )
 
 

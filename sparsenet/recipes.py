@@ -6,6 +6,7 @@ published.csv, the file of named recipes.
 """
 
 import dataclasses
+import math
 from collections import OrderedDict
 from typing import Optional, Tuple
 
@@ -18,6 +19,8 @@ CLASSES = OrderedDict(
 # `folder`, any folder of images, has the classes that it holds.
 DATASETS = (*CLASSES, "folder")
 AUGMENTATIONS = ("standard", "crop", "none")
+LR_SCHEDULES = ("drops", "cosine", "linear")
+WARM_UP_FROM = 0.1  # of the learning rate
 NORMALIZATIONS = ("channel", "pixel_mean", "ascend", "official", "unit")
 
 
@@ -61,9 +64,13 @@ class Recipe:
     dataset:            the data set, one of DATASETS
     batch_size:         images per step, over all devices
     epochs:             number of epochs
-    learning_rate:      of the first epoch
-    lr_milestones:      (epoch, divisor) pairs: after that epoch, the learning rate is the initial
-                        one divided by the divisor
+    learning_rate:      the highest one, which training starts with if there is no warm-up
+    lr_schedule:        how it falls: by `drops`, or from step to step to 0 after the last epoch,
+                        along half a `cosine` or `linear`
+    lr_milestones:      of drops, (epoch, divisor) pairs: after that epoch, the learning rate is the
+                        highest one divided by the divisor
+    warm_up:            epochs, or a part of one, in which it rises from step to step, in a straight
+                        line, from a tenth of what it is then
     weight_decay:       factor of the weights that is added to their gradient
     weight_decay_scope: variables that weight decay acts on: `kernels`, or `all` trainable ones
     normalize:          how images are normalised, see cifar_data.normalization_constants
@@ -80,7 +87,9 @@ class Recipe:
     batch_size: int = 64
     epochs: int = 300
     learning_rate: float = 0.1
+    lr_schedule: str = "drops"
     lr_milestones: Tuple[Tuple[int, float], ...] = ((150, 10.0), (225, 100.0))
+    warm_up: float = 0.0
     weight_decay: float = 1e-4
     weight_decay_scope: str = "kernels"
     normalize: str = "channel"
@@ -88,13 +97,34 @@ class Recipe:
     augment: str = "standard"
     depth_rule: Optional[DepthRule] = None
 
+    @property
+    def lr_moves(self) -> bool:
+        """Whether the learning rate is another one at each step, and not at each epoch at most."""
+        return self.lr_schedule != "drops" or self.warm_up > 0
+
     def learning_rate_at(self, epoch: int) -> float:
-        """Return the learning rate of an epoch, counted from 1; it drops after a milestone."""
-        rate = self.learning_rate
-        for milestone, divisor in self.lr_milestones:
-            if epoch > milestone:
-                rate = self.learning_rate / divisor
-        return rate
+        """Return the learning rate of the first step of an epoch, counted from 1."""
+        return self.learning_rate_after(epoch - 1)
+
+    def learning_rate_after(self, done: float) -> float:
+        """Return the learning rate of the step after `done` epochs, parts of them included."""
+        if done < self.warm_up:
+            share = WARM_UP_FROM + (1 - WARM_UP_FROM) * done / self.warm_up
+            return share * self._falling(done)
+        return self._falling(done)
+
+    def _falling(self, done: float) -> float:
+        """Return the learning rate without warm-up."""
+        if self.lr_schedule == "drops":
+            rate = self.learning_rate
+            for milestone, divisor in self.lr_milestones:
+                if done >= milestone:
+                    rate = self.learning_rate / divisor
+            return rate
+        left = max(1 - done / self.epochs, 0.0)
+        return self.learning_rate * (
+            left if self.lr_schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
+        )
 
 
 def check(recipe: Recipe) -> None:
@@ -108,6 +138,8 @@ def check(recipe: Recipe) -> None:
         ("batch_size", recipe.batch_size >= 1, "a whole number of at least 1"),
         ("epochs", recipe.epochs >= 1, "a whole number of at least 1"),
         ("learning_rate", 0 < recipe.learning_rate < infinite, "a number above 0"),
+        ("lr_schedule", recipe.lr_schedule in LR_SCHEDULES, ", ".join(LR_SCHEDULES)),
+        ("warm_up", 0 <= recipe.warm_up < infinite, "a number of epochs of at least 0"),
         ("weight_decay", 0 <= recipe.weight_decay < infinite, "a number of at least 0"),
         ("weight_decay_scope", recipe.weight_decay_scope in ("kernels", "all"), "kernels, all"),
         ("pad_value", recipe.pad_value in ("black", "mean"), "black, mean"),
@@ -117,6 +149,8 @@ def check(recipe: Recipe) -> None:
     later = "epochs of at least 1, each later than the one before"
     require(in_order, "lr_milestones", milestones, later)
     divisors = [divisor for _, divisor in recipe.lr_milestones]
+    fits = recipe.lr_schedule == "drops" or not milestones
+    require(fits, "lr_milestones", milestones, "none with lr_schedule " + recipe.lr_schedule)
     above_0 = all(0 < divisor < infinite for divisor in divisors)
     require(above_0, "lr_milestones", divisors, "divisors above 0")
     is_large = recipe.config.stem == "imagenet"

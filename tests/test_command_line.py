@@ -1,4 +1,5 @@
 import argparse
+import dataclasses
 import io
 import os
 import re
@@ -143,6 +144,13 @@ def test_milestones_may_be_moved_one_by_one_or_all_replaced():
     assert np.allclose(rates, expected, rtol=1e-7)
 
 
+def test_a_schedule_that_moves_has_no_drops():
+    recipe = settings("--fake --lr_schedule cosine --warm_up 5").recipe
+    assert (recipe.lr_schedule, recipe.lr_milestones, recipe.warm_up) == ("cosine", (), 5)
+    drops = settings("--fake --lr_schedule drops --warm_up 5").recipe
+    assert dataclasses.replace(drops, warm_up=0.0) == RECIPES["sparsenet-100-24"]
+
+
 @pytest.mark.parametrize(
     "command, epochs, milestones, normalize",
     [
@@ -212,6 +220,10 @@ def test_drops_beyond_the_last_epoch_are_fine():
         ("--lr_milestones 150:0.1:2", "150:0.1:2"),
         ("--lr_milestones 225:0.1,150:0.01", "225,150"),
         ("--lr_milestones 150:0.1 --drop_1 3", "--lr_milestones"),
+        ("--lr_milestones 150:0.1 --lr_schedule cosine", "--lr_milestones"),
+        ("--drop_2 3 --lr_schedule linear", "--drop_2"),
+        ("--lr_schedule steps", "steps"),
+        ("--warm_up -1", "-1"),
         ("--augment twice", "twice"),
         ("--base 1", "1"),
         ("--fetch half", "half"),
@@ -338,7 +350,7 @@ ABSURD = (
 # A value that some flags take, though it looks absurd.
 ZERO_IS_FINE = {
     "--nearest", "--farthest", "--bottleneck", "--compression", "--dropout", "--weight_decay",
-    "--seed", "--process_id", "--seconds", "--min_cosine", "--gpu",
+    "--seed", "--process_id", "--seconds", "--min_cosine", "--gpu", "--warm_up",
 }  # fmt: skip
 MINUS_ONE_IS_FINE = {"--min_cosine", "--gpu"}
 

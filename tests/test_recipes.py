@@ -16,6 +16,27 @@ def test_learning_rate_drops_after_the_named_epochs():
     assert rates == {1: 0.1, 150: 0.1, 151: 0.01, 225: 0.01, 226: 0.001, 300: 0.001}
 
 
+def test_learning_rate_moves_from_step_to_step():
+    changes = {"epochs": 10, "learning_rate": 0.2, "lr_milestones": ()}
+    linear, cosine = (
+        dataclasses.replace(RECIPES["digits"], lr_schedule=each, **changes)
+        for each in ("linear", "cosine")
+    )
+    done = [0, 2.5, 5, 7.5, 10, 11]
+    assert [linear.learning_rate_after(each) for each in done] == pytest.approx(
+        [0.2, 0.15, 0.1, 0.05, 0, 0]
+    )
+    assert [cosine.learning_rate_after(each) for each in done] == pytest.approx(
+        [0.2, 0.1 + 0.1 * 0.5**0.5, 0.1, 0.1 - 0.1 * 0.5**0.5, 0, 0]
+    )
+    for recipe in (RECIPES["sparsenet-100-24"], linear, cosine):
+        warm = dataclasses.replace(recipe, warm_up=2.0)
+        for each, share in [(0, 0.1), (0.5, 0.325), (1, 0.55), (2, 1), (7, 1)]:
+            expected = share * recipe.learning_rate_after(each)
+            assert warm.learning_rate_after(each) == pytest.approx(expected)
+        assert warm.lr_moves
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_survives_its_record(name):
     recipe = RECIPES[name]
@@ -49,6 +70,8 @@ def test_a_record_with_an_unknown_field_is_refused():
         ("lr_milestones", ((200, 10.0), (100, 100.0))),
         ("lr_milestones", ((100, 10.0), (100, 100.0))),
         ("lr_milestones", ((0, 10.0),)),
+        ("lr_schedule", "steps"),
+        ("warm_up", -1.0),
     ],
 )
 def test_impossible_recipes_are_refused(field, value):

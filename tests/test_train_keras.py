@@ -1,8 +1,10 @@
 """scripts/train_keras.py: the run of main_gpu.py, on JAX and on TensorFlow."""
 
 import functools
+import glob
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -66,6 +68,36 @@ def test_one_step_is_that_of_the_graph(tmp_path, backend):
     assert verdict.endswith(
         "decided by records, checkpoints, curves, activations; graph not compared"
     )
+
+
+def test_the_learning_rate_moves_alike_and_goes_on_after_resuming(tmp_path):
+    flags = [*TINY, "--max_epoch", "2", "--steps_per_epoch", "2", "--log_dir", tmp_path]
+    flags += ["--lr_schedule", "cosine", "--warm_up", "0.5"]
+    assert launch(*flags, "--name", "graph").code == 0
+    assert train_keras(*flags, "--name", "twin").code == 0
+    graph, twin = (read_arrays(str(tmp_path / name / "model-4")) for name in ("graph", "twin"))
+    kernels = [
+        np.concatenate([each[name].ravel() for name in sorted(each) if name.endswith("/W")])
+        for each in (graph, twin)
+    ]
+    # 1.2e-4; it is 1.3e-3 with `linear`.
+    assert relative_difference(*kernels) <= 4e-4
+    for name, start in [("graph", launch), ("twin", train_keras)]:
+        run = tmp_path / name
+        rates = [row["learning_rate"] for row in read_rows(find_table(str(run)))]
+        assert np.allclose(rates, [0.01, 0.05]), name
+        rates = [read_arrays(str(run / step))["learning_rate"] for step in ("model-2", "model-4")]
+        assert np.allclose(rates, [0.05, 0]), name
+        cut = shutil.copytree(str(run), str(tmp_path / (name + "-cut")))
+        for left in glob.glob(os.path.join(cut, "model-4*")):
+            os.remove(left)
+        assert_refused(start("--resume", cut, "--max_epoch", "3"), "--max_epoch 3", "cosine")
+        assert start("--resume", cut).code == 0
+        resumed = read_arrays(os.path.join(cut, "model-4"))
+        assert all(
+            np.array_equal(resumed[each], read_arrays(str(run / "model-4"))[each])
+            for each in resumed
+        )
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):

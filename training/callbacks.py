@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 from common.tf_stack import tf
 
 import numpy as np
-from tensorpack.callbacks import Callback, MonitorBase, TFEventWriter
+from tensorpack.callbacks import Callback, HyperParamSetter, MonitorBase, TFEventWriter
 from tqdm import tqdm
 
 from cifar_data import Dataset
@@ -165,6 +165,22 @@ class TestSetEvaluator(Callback):
         values = tf.get_default_session().run(outputs, feed)
         names = [each.op.name[len(prefix) : -len(LAYER_OUTPUT)] for each in outputs]
         return first_by_outputs(zip(names, values))
+
+
+class LearningRate(HyperParamSetter):
+    """Set the learning rate: before the first epoch, and after each one or after each step."""
+
+    def __init__(self, recipe: Recipe, steps_per_epoch: int):
+        super().__init__("learning_rate")
+        self.recipe = recipe
+        self.steps_per_epoch = steps_per_epoch
+
+    def _get_value_to_set(self):
+        return self.recipe.learning_rate_after(self.global_step / self.steps_per_epoch)
+
+    def _trigger_step(self):
+        if self.recipe.lr_moves:
+            self.trigger()
 
 
 class EpochReport(Callback):

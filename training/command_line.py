@@ -26,7 +26,7 @@ from run_directory.settings import KERNELS, MAX_SEED, Settings
 from sparsenet.costs import parameters
 from sparsenet.errors import UserError
 from sparsenet.published import DEFAULT_RECIPE, PUBLISHED, RECIPES
-from sparsenet.recipes import AUGMENTATIONS, Recipe
+from sparsenet.recipes import AUGMENTATIONS, LR_SCHEDULES, Recipe
 
 # The flags that are accepted with --resume; all else stays as it was.
 RESUMABLE = (
@@ -123,9 +123,15 @@ def add_schedule_flags(group) -> None:
         "--lr_milestones", type=milestones, metavar="E:F,...",
         help="all drops: times F of the first rate after epoch E; none [150:0.1,225:0.01]",
     )  # fmt: skip
+    group.add_argument("--learning_rate", type=positive, metavar="LR", help="the highest one [0.1]")
     group.add_argument(
-        "--learning_rate", type=positive, metavar="LR", help="of the first epoch [0.1]"
-    )
+        "--lr_schedule", choices=LR_SCHEDULES,
+        help="drops, or from step to step to 0: cosine, linear [drops]",
+    )  # fmt: skip
+    group.add_argument(
+        "--warm_up", type=not_negative, metavar="E",
+        help="epochs in which the learning rate rises first, from a tenth [0]",
+    )  # fmt: skip
     group.add_argument("--weight_decay", type=not_negative, metavar="F", help="on kernels [1e-4]")
     group.add_argument(
         "--steps_per_epoch", type=int_at_least(1), metavar="N", help="end each epoch after N steps"
@@ -224,8 +230,18 @@ def _resume_settings(args) -> Settings:
     if args.recompute:
         changes["recompute"] = True
     if args.max_epoch is not None:
+        refuse_another_end(settings.recipe, args.max_epoch)
         changes["recipe"] = dataclasses.replace(settings.recipe, epochs=args.max_epoch)
     return dataclasses.replace(settings, **changes)
+
+
+def refuse_another_end(recipe: Recipe, epochs: int) -> None:
+    """Raise UserError if a run is to end otherwise than its schedule, which the end is part of."""
+    if recipe.lr_schedule != "drops" and epochs != recipe.epochs:
+        raise UserError(
+            "--max_epoch {} with --resume; accepted: {}, where the run's lr_schedule, {}, "
+            "ends".format(epochs, recipe.epochs, recipe.lr_schedule)
+        )
 
 
 def recipe_lines() -> List[str]:

@@ -10,6 +10,7 @@ from sparsenet.arrays import fitting
 from sparsenet.config import SparseNetConfig
 from sparsenet.keras.network import connect, default_shape
 from sparsenet.keras.weights import set_variables, variables
+from sparsenet.recipes import Recipe
 
 MOMENTUM = 0.9
 SLOT = "/Momentum"  # of a variable, as TensorFlow names it
@@ -42,7 +43,7 @@ class NesterovSGD(keras.optimizers.Optimizer):
     decays: whether weight decay acts on a variable
     """
 
-    def __init__(self, learning_rate: float, decay: float, decays, **options):
+    def __init__(self, learning_rate, decay: float, decays, **options):
         super().__init__(learning_rate=learning_rate, name="nesterov_sgd", **options)
         self.decay = decay
         self.decays = decays
@@ -67,6 +68,18 @@ class NesterovSGD(keras.optimizers.Optimizer):
         self.assign_sub(variable, rate * (gradient + MOMENTUM * now))
 
 
+class Rates(keras.optimizers.schedules.LearningRateSchedule):
+    """The learning rate of each step of a recipe."""
+
+    def __init__(self, recipe: Recipe, steps_per_epoch: int):
+        steps = range(recipe.epochs * steps_per_epoch)
+        rates = [recipe.learning_rate_after(step / steps_per_epoch) for step in steps]
+        self.rates = ops.convert_to_tensor(np.array(rates, np.float32))
+
+    def __call__(self, step):
+        return ops.take(self.rates, step)
+
+
 def training_model(config: SparseNetConfig) -> keras.Model:
     """Return the model from normalised images to logits, as it is trained."""
     images = keras.Input(default_shape(config), name="images")
@@ -74,12 +87,12 @@ def training_model(config: SparseNetConfig) -> keras.Model:
     return keras.Model(images, logits, name="sparsenet")
 
 
-def make_optimizer(model: keras.Model, recipe) -> NesterovSGD:
+def make_optimizer(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> NesterovSGD:
     """Return the optimizer of a recipe, built for a model."""
     kernels = {id(each) for name, each in variables(model).items() if name.endswith("/W")}
     decays_all = recipe.weight_decay_scope == "all"
     optimizer = NesterovSGD(
-        recipe.learning_rate,
+        Rates(recipe, steps_per_epoch),
         recipe.weight_decay,
         lambda variable: decays_all or id(variable) in kernels,
     )

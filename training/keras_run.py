@@ -73,7 +73,7 @@ class KerasRun:
     def __init__(self, run: Run):
         self.run = run
         self.model = training_model(run.recipe.config)
-        self.optimizer = make_optimizer(self.model, run.recipe)
+        self.optimizer = make_optimizer(self.model, run.recipe, run.steps_per_epoch)
         self._set_first_state()
         self.epochs = make_epochs(run, self.model, self.optimizer)
         self.is_new = True  # its first steps are not timed
@@ -85,6 +85,7 @@ class KerasRun:
         if arrays is None:
             arrays = initial_weights(run.recipe.config, run.settings.seed)
         set_state(self.model, self.optimizer, run.recipe.config, arrays, source)
+        self.optimizer.iterations.assign((run.first_epoch - 1) * run.steps_per_epoch)
 
     def run_epochs(self, table) -> None:
         """Run the epochs; table: None for a worker that writes nothing."""
@@ -106,8 +107,6 @@ class KerasRun:
     def _epoch(self, epoch: int) -> Row:
         """Train and test; return the row of the table."""
         run = self.run
-        rate = run.recipe.learning_rate_at(epoch)
-        self.optimizer.learning_rate.assign(rate)
         seed_dropout(self.model, run.settings.seed, epoch)
         loss, error, seconds = self._train(epoch)
         images = run.steps_per_epoch * run.recipe.batch_size
@@ -120,7 +119,7 @@ class KerasRun:
         row = {
             "epoch": epoch,
             "global_step": step,
-            "learning_rate": rate,
+            "learning_rate": run.recipe.learning_rate_at(epoch),
             "train_loss": loss / images,
             "train_error": error / images,
             "test_loss": float(losses.mean()),

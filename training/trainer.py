@@ -6,7 +6,7 @@ from common.tf_stack import tf
 
 import numpy as np
 from tensorpack import FeedInput, QueueInput, SimpleTrainer, SyncMultiGPUTrainerReplicated
-from tensorpack.callbacks import HyperParamSetterWithFunc, RunUpdateOps
+from tensorpack.callbacks import RunUpdateOps
 from tensorpack.dataflow import DataFromGenerator
 from tensorpack.tfutils.sessinit import JustCurrentSession
 
@@ -25,6 +25,7 @@ from training.callbacks import (
     EpochReport,
     EventDetails,
     Events,
+    LearningRate,
     ProgressPrinter,
     Stats,
     TestSetEvaluator,
@@ -106,10 +107,7 @@ def make_callbacks(run: Run, table: Optional[Table], events: Events) -> list:
     callbacks = [
         *([BroadcastVariables(workers.broadcast)] if workers.broadcast is not None else []),
         RunUpdateOps(),
-        # Called at the end of epoch e for the rate of e + 1, and once before the first epoch.
-        HyperParamSetterWithFunc(
-            "learning_rate", lambda epoch, _: recipe.learning_rate_at(epoch + 1)
-        ),
+        LearningRate(recipe, run.steps_per_epoch),
         meter,
         *([AverageStatistics(workers)] if workers.world_size > 1 else []),
     ]

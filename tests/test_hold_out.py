@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import CHECKOUT, TINY, assert_refused, launch, run_python
+from test_npu import launch_npu
 
 import cifar_data
 import folder_data
@@ -234,6 +235,16 @@ def report_of(path):
     page = path.read_text()
     pictures = re.findall('data:image/svg[+]xml;base64,([^"]+)', page)
     return page + "".join(base64.b64decode(each).decode() for each in pictures)
+
+
+@pytest.mark.trains
+def test_an_npu_run_holds_out_the_same_images(held_out_run, tmp_path):
+    result = launch_npu(*FLAGS[:-1], "1", "--log_dir", tmp_path, "--name", "run")
+    assert result.code == 0 and "64 held-out images" in result.out, result
+    records = [
+        json.loads((each / "run.json").read_text()) for each in (tmp_path / "run", held_out_run[0])
+    ]
+    assert records[0]["data"] == records[1]["data"]
 
 
 @pytest.mark.trains

@@ -42,6 +42,10 @@ class ImageSet(NamedTuple):
         """Return the first `count` images, or all of them if there are fewer."""
         return ImageSet(self.images[:count], self.labels[:count])
 
+    def chosen(self, numbers: np.ndarray) -> "ImageSet":
+        """Return the images with these numbers, in this order."""
+        return self._replace(images=self.images[numbers], labels=self.labels[numbers])
+
     def fingerprint(self) -> dict:
         """Return the number of images, in all and per class, and a SHA-256 of images and labels.
 
@@ -71,7 +75,8 @@ class Dataset:
     """A training and a test set of small images, and what a run needs of them.
 
     name:        one of DATASETS
-    train, test: an ImageSet each; in imagenet_data.ImageFolder, ImageFiles
+    train, test: an ImageSet each; in imagenet_data.ImageFolder, ImageFiles. The second one is what
+                 is tested on: the test set, or training images in its place, see hold_out
     mirror:      whether a mirrored image still shows what its label says
     class_names: in the order of the labels, where the data have them
     """
@@ -95,6 +100,17 @@ class Dataset:
         smaller = copy.copy(self)
         smaller.train, smaller.test = self.train.first(count), self.test.first(count)
         return smaller
+
+    def hold_out(self, count: int) -> "Dataset":
+        """Return a data set that is tested on `count` of the training images, and lacks them.
+
+        Raises UserError unless an image of every class is left to train on.
+        """
+        held_out = held_out_of(self.train.labels, count)
+        left = np.delete(np.arange(len(self.train.labels)), held_out)
+        other = copy.copy(self)
+        other.train, other.test = self.train.chosen(left), self.train.chosen(held_out)
+        return other
 
     def describe(self) -> dict:
         """Return name, fingerprints of both sets, and names of classes, for run.json."""
@@ -392,6 +408,28 @@ LAYOUTS = {
 }
 
 
+# Held-out images ------------------------------------------------------------------------------
+
+
+def held_out_of(labels: np.ndarray, count: int) -> np.ndarray:
+    """Return the numbers of the training images to hold out, sorted: labels [N] -> [count].
+
+    They are evenly apart in the list of all images but the first of each class, sorted by class.
+    So of each class there are as many as its share, up to one, and nothing is drawn at random.
+
+    Raises UserError unless `count` is 1 to the length of that list.
+    """
+    by_class = np.argsort(labels, kind="stable")
+    is_first = np.diff(labels[by_class], prepend=-1) != 0
+    others = by_class[~is_first]
+    if not 1 <= count <= len(others):
+        accepted = "1 to {}, which leaves a training image of every class".format(len(others))
+        if not len(others):
+            accepted = "with more than one training image of a class only"
+        raise UserError("--hold_out {}; accepted: {}".format(count, accepted))
+    return np.sort(others[np.arange(count) * len(others) // count])
+
+
 # What a run records ---------------------------------------------------------------------------
 
 
@@ -401,7 +439,7 @@ def normalization_constants(data: Dataset, normalize: str) -> dict:
     `channel`: lists of 3, over the training set. `pixel_mean`: its mean image, [32, 32, 3], and
     255. `ascend` and `official`: what the public TensorFlow codes do, with the mean image over
     training and test set; the former divides by 255, the latter by 128 and subtracts 1. `unit`: 0
-    and 255.
+    and 255. Where images are held out, they are the test set, and no part of the training set.
     """
     if normalize == "channel":
         means, stds = channel_statistics(data.train.images)

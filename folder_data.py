@@ -58,10 +58,9 @@ def require_classes(directory: Optional[str], classes) -> None:
 class SortedImages(ImageSet):
     """A set of images that is sorted by class."""
 
-    def first(self, count: int) -> "SortedImages":
+    def first(self, count: int) -> ImageSet:
         """Return `count` images that are spread over the set."""
-        chosen = image_folders.spread(count, len(self.labels))
-        return SortedImages(self.images[chosen], self.labels[chosen])
+        return self.chosen(image_folders.spread(count, len(self.labels)))
 
 
 def _in_memory(files: ImageFiles, side: int) -> SortedImages:

@@ -52,9 +52,12 @@ class ImageFiles(NamedTuple):
 
         They are spread over the set, since the files are sorted by class.
         """
-        chosen = spread(count, len(self.paths))
-        paths = [self.paths[i] for i in chosen]
-        return ImageFiles(paths, self.labels[chosen], self.sizes[chosen])
+        return self.chosen(spread(count, len(self.paths)))
+
+    def chosen(self, numbers: np.ndarray) -> "ImageFiles":
+        """Return the images with these numbers, in this order."""
+        paths = [self.paths[i] for i in numbers]
+        return ImageFiles(paths, self.labels[numbers], self.sizes[numbers])
 
     def fingerprint(self) -> dict:
         """Return the number of images, and a SHA-256 of names, sizes and labels.

@@ -20,7 +20,8 @@ from comparison.spread import (
     growth_figure,
 )
 from comparison.weight_norms import log_growths
-from run_directory.table import Row
+from run_directory.record import hold_out_of
+from run_directory.table import HELD_OUT, TEST, Row
 from sparsenet.errors import UserError
 
 DEFAULT_TEST_IMAGES = 10000
@@ -45,9 +46,13 @@ def compare_curve_files(
     if not epochs:
         return absent("curves", "no epoch in common")
     common = [[row for row in rows if row["epoch"] in epochs] for rows in runs]
-    images, stated = _test_images(a, b, test_images)
+    held_out = [hold_out_of(each.record or {}) for each in (a, b)]
+    notes += held_out_notes(held_out)
+    if held_out[0] != held_out[1]:
+        common = [without_test(rows) for rows in common]
+    images, stated = _test_images(a, b, test_images, what_of(held_out))
     schedule = schedule_differences(*common)
-    require_one_recipe(references, spread_of, common)
+    require_one_recipe(references, spread_of, common, held_out)
     train_images = _images_of(a, b, "train") or images
     figures = figures_of(common, spread_of, {"train": train_images, "test": images})
     growths = log_growths([a, b, *references]) if references else None
@@ -63,7 +68,7 @@ def compare_curve_files(
     return Part(
         "curves",
         verdict_of(schedule, failed, enough),
-        _headline(common, schedule, checks, failed, enough),
+        _headline(common, schedule, checks, failed, enough, what_of(held_out)),
         judged_by(len(checks), len(spread_of), stated),
         schedule + [check_text(each) for each in failed + held] + speeds,
         always=["({})".format(note) for note in notes],
@@ -71,12 +76,38 @@ def compare_curve_files(
             "files": [a.curves, b.curves],
             "rows": runs,
             "references": spread_of,
+            "held_out": [side for side, count in zip("AB", held_out) if count is not None],
             "checks": checks,
             "schedule": schedule,
             "speed": speeds,
             "notes": notes,
         },
     )
+
+
+def held_out_notes(held_out: Sequence[Optional[int]]) -> List[str]:
+    """Return which runs were not tested on the test set, in words.
+
+    held_out: how many training images A and B were tested on in its place; None for the test set
+    """
+    notes = [
+        "{}: test_* are of {:,} held-out training images, not of the test set".format(side, count)
+        for side, count in zip("AB", held_out)
+        if count is not None
+    ]
+    if held_out[0] != held_out[1]:
+        notes.append("test_* of A and B are of different images, and are not compared")
+    return notes
+
+
+def without_test(rows: Sequence[Row]) -> List[Row]:
+    """Return rows with the columns of training alone."""
+    return [{name: row[name] for name in row if not name.startswith("test_")} for row in rows]
+
+
+def what_of(held_out: Sequence[Optional[int]]) -> str:
+    """Return what the images are that both runs were tested on: `test` or `held-out`."""
+    return TEST if None in held_out else HELD_OUT
 
 
 def start_of(source: Source) -> Optional[list]:
@@ -117,13 +148,16 @@ def verdict_of(schedule: List[str], failed: List[Check], enough: bool) -> str:
 
 
 def require_one_recipe(
-    references: Sequence[Source], tables: Sequence[List[Row]], common: Sequence[List[Row]]
-) -> None:
+    references: Sequence[Source], tables: Sequence[List[Row]], common: Sequence[List[Row]],
+    held_out: Sequence[Optional[int]],
+) -> None:  # fmt: skip
     """Raise UserError for a reference that lacks an epoch of both runs or has another schedule.
 
-    So does one that diverged, or is there twice, which would make the spread smaller than it is.
+    So does one that diverged, or is there twice, which would make the spread smaller than it is, or
+    that was tested on other images than both runs.
     """
     with_curves = [source.path for source in references if source.curves]
+    tested_on = [hold_out_of(source.record or {}) for source in references if source.curves]
     known = [curves_of(rows) for rows in tables]
     for index, (path, rows) in enumerate(zip(with_curves, tables)):
         found = {row["epoch"]: row for row in rows}
@@ -132,6 +166,8 @@ def require_one_recipe(
             problem = "it lacks epoch {:.0f}".format(absent_epochs[0])
         elif not_finite(rows):
             problem = "its {} is not finite".format(not_finite(rows))
+        elif tested_on[index] not in held_out:
+            problem = "it was tested on other images than A and B"
         elif curves_of(rows) in known[:index]:
             problem = "it is {} again".format(with_curves[known.index(curves_of(rows))])
         else:
@@ -166,16 +202,14 @@ def judged_by(figures: int, references: int, images: str) -> str:
     return "{}, {}; {}".format(plural(figures, "tolerance"), spread, images)
 
 
-def _test_images(a: Source, b: Source, given: Optional[int]) -> Tuple[int, str]:
-    """Return the size of the test set, and the same in words with where it is known from."""
-    if given is not None:
-        return given, "{:,} test images (given)".format(given)
-    recorded = _images_of(a, b, "test")
-    if recorded is not None:
-        return recorded, "{:,} test images (run.json)".format(recorded)
-    return DEFAULT_TEST_IMAGES, "{:,} test images (assumed; --test_images)".format(
-        DEFAULT_TEST_IMAGES
-    )
+def _test_images(a: Source, b: Source, given: Optional[int], tested_on: str) -> Tuple[int, str]:
+    """Return the number of images tested on, and the same in words with where it is known from."""
+    count, known_from = given, "given"
+    if count is None:
+        count, known_from = _images_of(a, b, "test"), "run.json"
+    if count is None:
+        count, known_from = DEFAULT_TEST_IMAGES, "assumed; --test_images"
+    return count, "{:,} {} images ({})".format(count, tested_on, known_from)
 
 
 def _images_of(a: Source, b: Source, name: str) -> Optional[int]:
@@ -211,7 +245,7 @@ def check_text(check: Check) -> str:
     )
 
 
-def _headline(common, schedule, checks, failed, enough: bool) -> str:
+def _headline(common, schedule, checks, failed, enough: bool, tested_on: str) -> str:
     """Return the finding in one line."""
     epochs = plural(len(common[0]), "epoch")
     if schedule:
@@ -224,7 +258,8 @@ def _headline(common, schedule, checks, failed, enough: bool) -> str:
     errors = [rows[-1].get("test_error") for rows in common]
     if None in errors or not checks:
         return "{}, within tolerance".format(epochs)
-    return "{}, within tolerance: final test_error {:.4g} | {:.4g}".format(epochs, *errors)
+    text = "{}, within tolerance: final test_error {:.4g} | {:.4g}".format(epochs, *errors)
+    return text if tested_on == TEST else "{}, on {} images".format(text, tested_on)
 
 
 def speed_ratios(a: List[Row], b: List[Row]) -> List[str]:

@@ -3,7 +3,7 @@
 import base64
 import io
 import math
-from typing import List, Optional, Sequence
+from typing import Collection, List, Optional, Sequence
 
 from common.figures import fit, new_figure, plain_text, write
 
@@ -26,9 +26,14 @@ def data_uri(figure, bottom: float = 0.0) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def curves(runs: Sequence[List[Row]], references: Sequence[List[Row]]) -> str:
-    """Draw loss and top-1 error of both runs, with the reference runs in grey behind them."""
-    return data_uri(*curves_figure(dict(zip("AB", runs)), references))
+def curves(
+    runs: Sequence[List[Row]], references: Sequence[List[Row]], held_out: Collection[str]
+) -> str:
+    """Draw loss and top-1 error of both runs, with the reference runs in grey behind them.
+
+    held_out: those of `A` and `B` that were tested on held-out images
+    """
+    return data_uri(*curves_figure(dict(zip("AB", runs)), references, held_out))
 
 
 def distances(labels: Sequence[str], found: Sequence, threshold: Optional[float]) -> Optional[str]:

@@ -14,6 +14,7 @@ SAME_NUMBER = 1e-6  # relative: the last bits of a mean depend on the order of s
 # The most suspicious first: (pattern of fields, what they are, whether they decide). Names are
 # those of run_directory.record.FORMAT: read_record renames the fields of older records.
 GROUPS = [
+    (r"settings\.hold_out$", "data", True),
     (r"data\.", "data", True),
     (r"preprocessing\.", "preprocessing", True),
     (r"recipe\.(config|dataset|normalize|pad_value|augment)\b", "recipe", True),

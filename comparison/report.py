@@ -57,7 +57,7 @@ def _pictures(by_name: Dict[str, Part], thresholds: Thresholds) -> Dict[str, Opt
     found: Dict[str, Optional[str]] = {}
     if "curves" in by_name:
         data = by_name["curves"].data
-        found["curves"] = pictures.curves(data["rows"], data["references"])
+        found["curves"] = pictures.curves(data["rows"], data["references"], data["held_out"])
     if "checkpoints" in by_name:
         for each in by_name["checkpoints"].data["comparisons"]:
             limit = thresholds.distance if each.judged_by else None

@@ -9,7 +9,13 @@ from common.files import write_whole
 from common.flags import add_data_flags, add_network_flags, network_flags, recipe_from
 from run_directory import schema
 from run_directory.checkpoints import find_checkpoint
-from run_directory.record import RECORD, read_json_record, recipe_of, settings_of
+from run_directory.record import (
+    RECORD,
+    hold_out_of,
+    read_json_record,
+    recipe_of,
+    settings_of,
+)
 from run_directory.schema import required
 from run_directory.weights import KERAS_FILES, read_weights
 from sparsenet import official_pytorch
@@ -32,6 +38,7 @@ class TrainedNetwork(NamedTuple):
     classes: their names, in the order of the labels; None if they are not known
     is_fake: whether random images stand for the data
     subset: how many images of each set its run used; None for all
+    hold_out: how many training images its run was tested on; None for the test set
     """
 
     recipe: Recipe
@@ -42,6 +49,7 @@ class TrainedNetwork(NamedTuple):
     classes: Optional[Tuple[str, ...]]
     is_fake: bool
     subset: Optional[int] = None
+    hold_out: Optional[int] = None
 
 
 def add_flags(parser: Parser, metavar: str = "RUN_OR_CHECKPOINT") -> None:
@@ -56,6 +64,7 @@ class Description(NamedTuple):
 
     dataset_dir: of its data; fake_seed: of random images in their place, None for real ones
     subset: how many images of each set the run used; None for all
+    hold_out: how many training images the run was tested on; None for the test set
     preprocessing, classes: None where there is no record of it
     """
 
@@ -65,6 +74,7 @@ class Description(NamedTuple):
     preprocessing: Optional[dict]
     classes: Optional[Tuple[str, ...]]
     subset: Optional[int] = None
+    hold_out: Optional[int] = None
 
     def class_names(self) -> Optional[Tuple[str, ...]]:
         """Return the names of the classes, as recorded or as known of the data."""
@@ -100,6 +110,7 @@ def load(args, with_data: bool = True) -> TrainedNetwork:
         described.class_names(),
         described.fake_seed is not None,
         described.subset,
+        described.hold_out,
     )
 
 
@@ -248,12 +259,15 @@ def _recorded(args, path: str) -> Description:
                 "{}: `preprocessing.{}` is an image of 32x32; accepted: constants of {} "
                 "pixels".format(path, name, recipe.config.image_size)
             )
+    held_out = hold_out_of(record)
     if not is_run or args.dataset_dir is not None:
-        return Description(recipe, args.dataset_dir, None, preprocessing, classes)
+        return Description(
+            recipe, args.dataset_dir, None, preprocessing, classes, hold_out=held_out
+        )
     settings = settings_of(record, path)
     fake_seed = settings.seed if settings.fake else None
     return Description(
-        recipe, settings.dataset_dir, fake_seed, preprocessing, classes, settings.subset
+        recipe, settings.dataset_dir, fake_seed, preprocessing, classes, settings.subset, held_out
     )
 
 

@@ -1,7 +1,7 @@
 """Draw the training curves of runs."""
 
 import os
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Collection, Dict, List, Sequence, Tuple
 
 from common.figures import legend_below, logarithmic, new_figure, plain_text, save
 
@@ -10,18 +10,23 @@ from common.figures import legend_below, logarithmic, new_figure, plain_text, sa
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from run_directory.table import Row
+from run_directory.table import HELD_OUT, TEST, Row
 
 DISTINCT_COLOURS = 10  # matplotlib's C0 to C9
 
 
-def curves_figure(runs: Dict[str, List[Row]], references: Sequence[List[Row]] = ()):
+def curves_figure(
+    runs: Dict[str, List[Row]],
+    references: Sequence[List[Row]] = (),
+    held_out: Collection[str] = (),
+):
     """Return a figure of loss and error by epoch, and the share of its height below the panels.
 
     One colour per run, test solid, training dashed.
 
     runs:       label -> rows of the run's table, in which columns may be missing
     references: rows of runs whose test curves are drawn in grey behind the others
+    held_out:   labels of the runs that were tested on held-out images, which the legend says
     """
     figure, axes = new_figure(1, 2, width=10, height=4.2)
     for panel, quantity, scale, label in (
@@ -43,7 +48,7 @@ def curves_figure(runs: Dict[str, List[Row]], references: Sequence[List[Row]] = 
         _whole_epochs(panel, {epoch for epoch, _ in points})
         logarithmic(panel, [value for _, value in points])
         panel.grid(True, which="both", alpha=0.25)
-    return figure, legend_below(figure, _legend(list(runs), _colours(len(runs))))
+    return figure, legend_below(figure, _legend(list(runs), _colours(len(runs)), held_out))
 
 
 def _line(panel, rows: List[Row], column: str, scale: float, **options) -> List[Tuple]:
@@ -72,12 +77,18 @@ def _whole_epochs(panel, epochs: set) -> None:
         panel.set_xticks([epoch])
 
 
-def _legend(names: List[str], colours: List[Any]) -> Dict[str, Any]:
+def _legend(names: List[str], colours: List[Any], held_out: Collection[str]) -> Dict[str, Any]:
     """Return the entries of the legend: each run by its colour, the sets by their style."""
+    tested_on = TEST
+    if held_out:
+        is_mixed = not set(names) <= set(held_out)
+        tested_on = "{} or {}".format(TEST, HELD_OUT) if is_mixed else HELD_OUT
+        if is_mixed:
+            names = [name + " ({})".format(HELD_OUT) * (name in held_out) for name in names]
     runs = zip(names, colours) if len(names) > 1 else ()
     handles = {name: Line2D([], [], color=color) for name, color in runs}
     color = "0.2" if len(names) > 1 else "C0"
-    for label, style in (("test", "-"), ("training", "--")):
+    for label, style in ((tested_on, "-"), ("training", "--")):
         handles[label if label not in handles else label + " set"] = Line2D(
             [], [], color=color, linestyle=style
         )
@@ -94,8 +105,13 @@ def names_of_runs(paths: Sequence[str]) -> List[str]:
     return ["{} {}".format(i, path) for i, path in enumerate(paths, 1)]  # alike when shortened
 
 
-def plot_curves(runs: Dict[str, List[Row]], title: str, path: str) -> None:
-    """Write the picture of the curves of runs, as .png or .svg by the ending of `path`."""
-    figure, below = curves_figure(runs)
+def plot_curves(
+    runs: Dict[str, List[Row]], title: str, path: str, held_out: Collection[str] = ()
+) -> None:
+    """Write the picture of the curves of runs, as .png or .svg by the ending of `path`.
+
+    held_out: labels of the runs that were tested on held-out images
+    """
+    figure, below = curves_figure(runs, held_out=held_out)
     figure.suptitle(plain_text(title, longest=100))
     save(figure, path, bottom=below)

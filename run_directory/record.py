@@ -6,6 +6,7 @@ run.json holds recipe, settings, data, platform and versions. TensorFlow is not 
 import datetime
 import json
 import os
+from typing import Optional
 
 from common import json_records, json_text
 from common.files import write_whole
@@ -138,6 +139,11 @@ def kernels_of(record: dict) -> str:
 def recomputes(record: dict) -> bool:
     """Return whether a run was asked to recompute, which adds gradients up in another order."""
     return record.get("settings", {}).get("recompute", False)
+
+
+def hold_out_of(record: dict) -> Optional[int]:
+    """Return how many training images a run held out and was tested on; None for the test set."""
+    return record.get("settings", {}).get("hold_out")
 
 
 # section -> name of a field in format 1 -> name today.

@@ -99,6 +99,7 @@ FIELDS = (
     Field("recipe.config.growth_rate", many(whole(1)), "a list of whole numbers of at least 1"),
     Field("settings", is_object, OBJECT),
     Field("settings.gpus", optional(many(whole(0))), "a list of whole numbers, or null"),
+    Field("settings.hold_out", optional(whole(1)), POSITIVE + ", or null"),
     Field("settings.recompute", lambda value: isinstance(value, bool), "true or false"),
     Field("parameters", whole(0), WHOLE),
     Field("engine", is_text, TEXT),

@@ -5,6 +5,7 @@ import os
 from typing import Optional, Tuple
 
 from common import json_records
+from run_directory.table import HELD_OUT, TEST
 from sparsenet.errors import require
 from sparsenet.recipes import Recipe
 
@@ -25,6 +26,8 @@ class Settings:
     fake:             random images in place of the data set
     extra:            use SVHN's extra training images, if they are there
     subset:           use N images of each set; None for all
+    hold_out:         test on N of the training images, which are not trained on; None for the test
+                      set. Of a subset, they are images of the subset
     steps_per_epoch:  fewer steps than the training set has batches; None for all
     seed:             of initial weights, order of images, crops and dropout masks
     gpus:             ids of the devices asked for; () for the CPU, None for the first GPU there is
@@ -45,6 +48,7 @@ class Settings:
     fake: bool = False
     extra: bool = True
     subset: Optional[int] = None
+    hold_out: Optional[int] = None
     steps_per_epoch: Optional[int] = None
     seed: int = DEFAULT_SEED
     gpus: Optional[Tuple[int, ...]] = None
@@ -58,6 +62,11 @@ class Settings:
     resume: Optional[str] = None
     data_url: Optional[str] = None
     train_url: Optional[str] = None
+
+    @property
+    def tested_on(self) -> str:
+        """Return what the errors of the run are of, for its records and the screen."""
+        return TEST if self.hold_out is None else HELD_OUT
 
 
 def settings_to_dict(settings: Settings) -> dict:
@@ -87,6 +96,7 @@ def check(settings: Settings) -> None:
     for field, is_accepted, accepted in [
         ("seed", 0 <= settings.seed <= MAX_SEED, "a whole number from 0 to {}".format(MAX_SEED)),
         ("subset", settings.subset is None or settings.subset >= 1, at_least_1),
+        ("hold_out", settings.hold_out is None or settings.hold_out >= 1, at_least_1),
         ("steps_per_epoch", (settings.steps_per_epoch or 1) >= 1, at_least_1),
         ("kernels", settings.kernels in (None, *KERNELS), "{}, or null".format(", ".join(KERNELS))),
         ("gpus", min(gpus, default=0) >= 0 and len(set(gpus)) == len(gpus), "different numbers"),

@@ -32,6 +32,9 @@ COLUMNS = (
 
 TOP_5 = "test_top5_error"  # the column that the tables of ImageNet's networks have besides
 
+# What the columns test_* are of: the test set, or training images that --hold_out set aside.
+TEST, HELD_OUT = "test", "held-out"
+
 WHOLE = ("epoch", "global_step")
 
 NO_RECORD = "# no record of"  # how a mark in place of rows begins
@@ -58,11 +61,15 @@ UNTIMED_STEPS = 20
 NOTES = """\
 # Losses are cross entropy per image, without weight decay; errors are fractions.
 # train_* are means over the epoch's augmented batches, while the weights move; test_* are over
-# every test image, after the epoch.
+# {of_all}, after the epoch.
 # epoch_seconds covers the training steps alone. After a start, the first 20 steps (at most half of
 # the epoch's) are left out, in which memory and kernels are set up, and the rest is scaled to the
 # whole epoch.
 """
+OF_ALL = {
+    TEST: "every test image",
+    HELD_OUT: "the training images that --hold_out set aside, not over the test set",
+}
 
 
 class Table:
@@ -78,17 +85,21 @@ class Table:
         rows: Sequence[Row] = (),
         columns: Sequence[str] = COLUMNS,
         done: int = 0,
+        tested_on: str = TEST,
     ):
         """Start the file, with the `rows` that there are already if a run is resumed.
 
-        done: epochs that the run had; those that have no row are marked
+        done:      epochs that the run had; those that have no row are marked
+        tested_on: what the columns test_* are of, TEST or HELD_OUT
         """
         self.path = path
         self.rows = list(rows)
         self.columns = columns
         self.done = done
+        self.tested_on = tested_on
         self._folder = os.stat(os.path.dirname(path) or os.curdir)
-        self._head = "# {}\n{}{}\n".format(title, NOTES, "\t".join(columns))
+        notes = NOTES.format(of_all=OF_ALL[tested_on])
+        self._head = "# {}\n{}{}\n".format(title, notes, "\t".join(columns))
         self._write()
 
     def append(self, row: Row) -> None:
@@ -98,7 +109,8 @@ class Table:
 
     def close(self) -> None:
         """Add the closing summary, as comments."""
-        self._write("".join("# {}\n".format(line) for line in summary_lines(self.rows)))
+        lines = summary_lines(self.rows, self.tested_on)
+        self._write("".join("# {}\n".format(line) for line in lines))
 
     def _write(self, closing: str = "") -> None:
         folder = os.path.dirname(self.path) or os.curdir
@@ -225,7 +237,7 @@ def summary(rows: List[Row]) -> dict:
     }
 
 
-def summary_lines(rows: List[Row]) -> List[str]:
+def summary_lines(rows: List[Row], tested_on: str = TEST) -> List[str]:
     """Return the closing summary of a table, in words."""
     if not rows:
         return ["no epoch was finished"]
@@ -233,9 +245,10 @@ def summary_lines(rows: List[Row]) -> List[str]:
     timed = "epoch 1 left out" if len(rows) > 1 else "of the only epoch"
     median = figures["test_error_median_of_last_five"]
     of_last = "" if median is None else " (median of the last five {:.6g})".format(median)
+    images = "" if tested_on == TEST else ", on {} images".format(tested_on)
     return [
-        "after epoch {epochs}: test_error {test_error:.6g}{of_last}, test_loss "
-        "{test_loss:.6g}".format(of_last=of_last, **figures),
+        "after epoch {epochs}{images}: test_error {test_error:.6g}{of_last}, test_loss "
+        "{test_loss:.6g}".format(of_last=of_last, images=images, **figures),
         "medians, {}: {images_per_second:.6g} images_per_second, {epoch_seconds} epoch_seconds, "
         "{inference_seconds} inference_seconds".format(timed, **figures),
     ]

@@ -51,6 +51,11 @@ def main() -> None:
     names = network.classes or [str(label) for label in range(network.data.classes)]
     if network.subset is not None:
         note("the run used --subset {}; this is the whole test set".format(network.subset))
+    if network.hold_out is not None:
+        note(
+            "the run used --hold_out {0}: its own figures are of {0} training images; this is the "
+            "test set".format(network.hold_out)
+        )
     print_result(result, names)
     print_published(network)
     print(

@@ -12,10 +12,11 @@ from typing import Any, Dict, List
 from common.cli import Parser, int_at_least
 from sparsenet.errors import UserError, exit_code_of
 from run_directory.table import Row, find_table, read_rows, summary
-from run_directory.record import RECORD, read_record
+from run_directory.record import RECORD, hold_out_of, read_record
 from run_directory.schema import required
 from common.files import write_whole
 
+HELD_OUT_ACCURACY = "HeldOutAccuracy"
 NETWORK = "SparseNet_ID1616_for_TensorFlow"
 
 
@@ -44,9 +45,11 @@ def main() -> None:
         ("Final Performance images/sec", "ActualFPS"),
         ("Final Performance sec/step", "TrainingTime"),
         ("Final Train Accuracy", "TrainAccuracy"),
+        ("Final Held-out Accuracy", HELD_OUT_ACCURACY),
         ("E2E Training Duration sec", "E2ETrainingTime"),
     ]:
-        print("{} : {}".format(name, found[key]))
+        if key in found:
+            print("{} : {}".format(name, found[key]))
     case = found["CaseName"]
     write_whole(
         os.path.join(args.out, case + ".log"),
@@ -64,7 +67,9 @@ def figures(record: dict, rows: List[Row], case: str, seconds: int) -> Dict[str,
     ActualFPS, in images/s over all devices, and TrainingTime, in seconds per step, leave out the
     start of a run, see run_directory.table.summary. TrainAccuracy is the fraction of test images
     that the trained network classifies correctly, ActualLoss the training loss of the last epoch.
+    A run that was not tested on the test set has HeldOutAccuracy in place of TrainAccuracy.
     """
+    accuracy = "TrainAccuracy" if hold_out_of(record) is None else HELD_OUT_ACCURACY
     devices = max(1, len(required(record, "devices", RECORD)) * record.get("workers", 1))
     batch = required(record, "recipe.batch_size", RECORD)
     found = summary(rows)
@@ -77,7 +82,7 @@ def figures(record: dict, rows: List[Row], case: str, seconds: int) -> Dict[str,
         "CaseName": name,
         "ActualFPS": "{:.3f}".format(found["images_per_second"]),
         "TrainingTime": "{:.6f}".format(batch / found["images_per_second"]),
-        "TrainAccuracy": "{:.6f}".format(1 - found["test_error"]),
+        accuracy: "{:.6f}".format(1 - found["test_error"]),
         "ActualLoss": "{:.6f}".format(found["train_loss"]),
         "E2ETrainingTime": seconds,
     }

@@ -24,7 +24,7 @@ from sparsenet.costs import skip_connections, gradient_paths, parameters
 from sparsenet.published import PUBLISHED, QUOTED, RECIPES, Published
 from sparsenet.recipes import CLASSES, Recipe
 from run_directory.table import find_table, read_rows
-from run_directory.record import RECORD, read_record
+from run_directory.record import RECORD, hold_out_of, read_record
 from run_directory.schema import required
 from sparsenet.config import SparseNetConfig
 from sparsenet.plan import blocks
@@ -305,16 +305,18 @@ def plot_growth(path) -> None:
 
 def plot_runs(directories, path) -> None:
     """Draw the curves of run directories, one colour each; UserError if one has no epoch."""
-    runs = {}
+    runs, held_out = {}, []
     directories = list({os.path.realpath(each): each for each in directories}.values())
     for directory, name in zip(directories, names_of_runs(directories)):
         rows = read_rows(find_table(directory))
         if not rows:
             raise UserError("{} holds no finished epoch".format(directory))
         runs[name] = rows
+        if hold_out_of(read_record(directory)) is not None:
+            held_out.append(name)
     record, source = read_record(directories[0]), os.path.join(directories[0], RECORD)
     names = [required(record, "recipe." + field, source) for field in ("name", "dataset")]
-    plot_curves(runs, " on ".join(names), path)
+    plot_curves(runs, " on ".join(names), path, held_out)
 
 
 def parser() -> Parser:

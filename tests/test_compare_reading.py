@@ -128,7 +128,7 @@ def test_what_was_converted_is_shown(tmp_path):
 def printed(row):
     stream = io.StringIO()
     with contextlib.redirect_stdout(stream):
-        screen.show(screen.HEADER)
+        screen.print_header("test")
         screen.print_epoch(row, 300, 61.0)
     return stream.getvalue()
 

@@ -97,6 +97,7 @@ NOT_RUN = {
     "python scripts/convert.py model.keras model-0": CONVERTED,
     "python scripts/convert.py IN.safetensors OUT.keras --recipe official-pytorch --depth 22 "
     "--growth_rate 8 --bottleneck 1 --compression 0.5 --dataset c10": CONVERTED,
+    "python main_gpu.py --recipe digits --hold_out 287": "run by test_hold_out.py, on a subset",
     "python scripts/train_keras.py --recipe digits": "run by test_train_keras.py",
     "python scripts/fuzz.py --out results/fuzz": "for hours; test_fuzz.py is a short one",
     "python scripts/fuzz.py svhn tar --inputs 20000": "test_fuzz.py does the same",

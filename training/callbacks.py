@@ -28,7 +28,7 @@ from sparsenet_model import CROSS_ENTROPY, INCORRECT, LOGITS
 from training.asked import together
 from training.not_finite import STATISTICS, first_by_outputs, first_by_statistics
 from training.records import check_finite, reason_of
-from training.screen import HEADER, print_epoch, show
+from training.screen import print_epoch, print_header, show
 
 SECONDS_BETWEEN_LINES = 60
 STEPS_PER_POINT = 10  # of the loss by step in TensorBoard
@@ -203,8 +203,9 @@ class EpochReport(Callback):
         row.update(self.meter.results())
         row.update(self.test_set.evaluate())
         check_finite(
-            "test", row["test_loss"], self.global_step, self.epoch_num, self.test_set.first_layer
-        )
+            self.table.tested_on, row["test_loss"], self.global_step, self.epoch_num,
+            self.test_set.first_layer,
+        )  # fmt: skip
         self.table.append(row)
         for name in row:
             if name not in WHOLE:
@@ -344,7 +345,7 @@ class ProgressPrinter(Callback):
         self._bar: Any = None
 
     def _before_train(self):
-        show(HEADER)
+        print_header(self.table.tested_on)
         self._start = time.perf_counter()
 
     def _before_epoch(self):

@@ -103,6 +103,10 @@ def add_training_data_flags(group) -> None:
         "--subset", type=int_at_least(1), metavar="N",
         help="only the first N images of each set; of images in files, N spread over the set",
     )  # fmt: skip
+    group.add_argument(
+        "--hold_out", type=int_at_least(1), metavar="N",
+        help="test on N of the training images, and train on the others; no test set",
+    )  # fmt: skip
 
 
 def add_schedule_flags(group) -> None:
@@ -194,6 +198,7 @@ def settings_from(args) -> Optional[Settings]:
         fake=args.fake,
         extra=not args.no_extra,
         subset=args.subset,
+        hold_out=args.hold_out,
         steps_per_epoch=args.steps_per_epoch,
         gpus=args.gpu,
         kernels=args.kernels,

@@ -39,7 +39,7 @@ from training.keras_model import (
 from training.not_finite import first_by_outputs, first_by_statistics
 from training.prepare import Run, load_inputs, prepare
 from training.records import check_finite, held
-from training.screen import HEADER, print_epoch, show
+from training.screen import print_epoch, print_header
 
 
 @ends_when_asked()
@@ -91,7 +91,7 @@ class KerasRun:
         """Run the epochs; table: None for a worker that writes nothing."""
         run = self.run
         if table is not None:
-            show(HEADER)
+            print_header(table.tested_on)
             if run.checkpoint is None:
                 self._save(0)
         start = time.perf_counter()
@@ -114,8 +114,9 @@ class KerasRun:
         losses, errors, *top_5 = self.epochs.test()
         step = epoch * run.steps_per_epoch
         check_finite(
-            "test", float(losses.mean()), step, epoch, lambda: self._first_layer_in_test(losses)
-        )
+            run.settings.tested_on, float(losses.mean()), step, epoch,
+            lambda: self._first_layer_in_test(losses),
+        )  # fmt: skip
         row = {
             "epoch": epoch,
             "global_step": step,

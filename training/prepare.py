@@ -140,12 +140,16 @@ def _directory(settings: Settings, platform: Platform) -> str:
 
 
 def load_data(settings: Settings) -> Dataset:
-    """Return the recipe's data set, or random images in its place, cut down to the subset."""
+    """Return the recipe's data set, or random images in its place, as the run is to use it.
+
+    That is cut down to the subset, and with the images that are held out in place of the test set.
+    """
     fake_seed = settings.seed if settings.fake else None
     data = datasets.load(
         settings.recipe, settings.dataset_dir, settings.verify, fake_seed, settings.extra
     )
-    return data if settings.subset is None else data.first(settings.subset)
+    data = data if settings.subset is None else data.first(settings.subset)
+    return data if settings.hold_out is None else data.hold_out(settings.hold_out)
 
 
 def noting(batches: Iterator[Batch], faults: List[Exception]) -> Iterator[Batch]:

@@ -26,6 +26,7 @@ from run_directory.record import (
 )
 from run_directory.settings import settings_to_dict
 from run_directory.table import (
+    HELD_OUT,
     Table,
     columns_of,
     is_closed,
@@ -132,6 +133,7 @@ def open_table(run: Run) -> Table:
         run.rows,
         columns_of(run.recipe.config),
         run.first_epoch - 1,
+        run.settings.tested_on,
     )
 
 
@@ -140,8 +142,9 @@ def close_records(run: Run, table: Table) -> None:
     table.close()
     if table.rows:
         title = "{} on {}".format(run.recipe.name, run.recipe.dataset)
-        curves = {run.platform.name: table.rows}
-        plot_curves(curves, title, os.path.join(run.directory, CURVES))
+        name = run.platform.name
+        held_out = [name] if table.tested_on == HELD_OUT else []
+        plot_curves({name: table.rows}, title, os.path.join(run.directory, CURVES), held_out)
 
 
 def are_closed(run: Run) -> bool:

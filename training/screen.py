@@ -9,7 +9,7 @@ from tqdm import tqdm
 from platforms.platform import Platform
 from run_directory.checkpoints import latest_checkpoint
 from run_directory.record import CURVES
-from run_directory.table import TOP_5, Row, Table, summary
+from run_directory.table import HELD_OUT, TOP_5, Row, Table, summary
 from sparsenet.costs import macs, parameters
 from sparsenet.errors import note, printable
 from training.prepare import Run
@@ -20,15 +20,20 @@ def show(text: str) -> None:
     print(text, flush=True)
 
 
-HEADER = "    epoch     lr    train   error     test   error  images/s  seconds      left"
+HEADER = "    epoch     lr    train   error {:>8}   error  images/s  seconds      left"
 LINE = (
     "{of:>9} {learning_rate:>6.4g}  {train_loss:>7.4f} {train_error:>7.2%}  {test_loss:>7.4f} "
     "{test_error:>7.2%}  {images_per_second:>8.0f} {epoch_seconds:>8.1f} {left:>9}"
 )
 
 
+def print_header(tested_on: str) -> None:
+    """Print what is above the lines of epochs; tested_on: TEST or HELD_OUT, of table.py."""
+    show(HEADER.format(tested_on))
+
+
 def print_epoch(row: Row, epochs: int, seconds: float) -> None:
-    """Print the line of an epoch, below HEADER.
+    """Print the line of an epoch, below the header.
 
     seconds: that an epoch takes, its test and checkpoint included, to tell the time left
     """
@@ -40,6 +45,9 @@ def print_epoch(row: Row, epochs: int, seconds: float) -> None:
 def print_loss_scaling(scale: float, skipped: int, steps: int) -> None:
     """Print, below the line of an epoch, its last loss scale and how many of its steps it cost."""
     show("{:>10}loss scale {:.6g}, {} of {} steps skipped".format("", scale, skipped, steps))
+
+
+HELD_OUT_REMARK = "tested on training images that are set aside, not on the test set"
 
 
 def print_start(run: Run) -> None:
@@ -60,11 +68,13 @@ def print_start(run: Run) -> None:
             ),
             (
                 "data",
-                "{}{}: {:,} training and {:,} test images, {:,} classes".format(
+                "{}{}: {:,} training and {:,} {} images, {:,} classes".format(
                     recipe.dataset, " (random images)" if run.settings.fake else "",
-                    len(data.train.labels), len(data.test.labels), recipe.config.classes,
+                    len(data.train.labels), len(data.test.labels), run.settings.tested_on,
+                    recipe.config.classes,
                 ),
             ),
+            *([] if run.settings.hold_out is None else [("", HELD_OUT_REMARK)]),
             (
                 "network",
                 "{:,} parameters, {:,.1f} million MACs an image".format(
@@ -110,22 +120,24 @@ def print_fields(fields: Iterable[Tuple[str, object]]) -> None:
 def print_summary(run: Run, table: Table) -> None:
     """Print how the run ended."""
     figures = summary(table.rows)
-    images = len(run.data.test.labels)
+    images, is_held_out = len(run.data.test.labels), table.tested_on == HELD_OUT
     median = figures["test_error_median_of_last_five"]
+    of_held_out = " of the held-out images" if is_held_out else ""
     show("")
     print_fields(
         [
             (
-                "test error",
-                "{:.2f} % ({} of {} images), after epoch {}".format(
+                "{} error".format(table.tested_on),
+                "{:.2f} % ({} of {} {}images), after epoch {}".format(
                     100 * figures["test_error"],
                     round(figures["test_error"] * images),
                     images,
+                    "held-out training " if is_held_out else "",
                     figures["epochs"],
                 ),
             ),
             *(
-                [("top-5 error", "{:.2f} %".format(100 * figures[TOP_5]))]
+                [("top-5 error", "{:.2f} %{}".format(100 * figures[TOP_5], of_held_out))]
                 if figures[TOP_5] is not None
                 else []
             ),
@@ -140,7 +152,9 @@ def print_summary(run: Run, table: Table) -> None:
             ),
             (
                 "seconds",
-                "an epoch {epoch_seconds}, the test set {inference_seconds}".format(**figures),
+                "an epoch {epoch_seconds}, the {} {inference_seconds}".format(
+                    "held-out images" if is_held_out else "test set", **figures
+                ),
             ),
             ("run directory", run.directory),
             ("curves", os.path.join(run.directory, CURVES)),

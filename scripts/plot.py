@@ -312,7 +312,8 @@ def plot_runs(directories, path) -> None:
         if not rows:
             raise UserError("{} holds no finished epoch".format(directory))
         runs[name] = rows
-        if hold_out_of(read_record(directory)) is not None:
+        is_recorded = os.path.isfile(os.path.join(directory, RECORD))
+        if is_recorded and hold_out_of(read_record(directory)) is not None:
             held_out.append(name)
     record, source = read_record(directories[0]), os.path.join(directories[0], RECORD)
     names = [required(record, "recipe." + field, source) for field in ("name", "dataset")]

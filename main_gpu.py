@@ -7,6 +7,7 @@ python ./main_gpu.py --dataset c10 --dataset_dir DIR --fetch sparse --depth 100 
 import common.supported_python  # noqa: F401, I001  (first: it refuses an unsupported Python)
 import sys
 
+from platforms.precision import before_tensorflow
 from platforms.workers import started_together
 from sparsenet.errors import exit_code_of
 from training.command_line import parse
@@ -19,6 +20,7 @@ def main():
     from training.start import start  # it takes longer than --help may
 
     def platform():
+        before_tensorflow(settings.precision)
         from platforms import gpu  # TensorFlow takes seconds to start; mistakes come before
 
         return gpu.platform(settings)

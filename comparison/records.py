@@ -26,7 +26,7 @@ GROUPS = [
     ),
     (r"steps_per_epoch$|parameters$", "recipe", True),
     (r"seed$|settings\.seed$", "seed", True),
-    (r"precision$|loss_scale", "precision", False),
+    (r"(settings\.)?precision$|loss_scale", "precision", False),
     (r"settings\.(load|subset|steps_per_epoch|fake)$", "settings", False),
     (r"platform$", "platform", False),
     (r"settings\.recompute$", "memory", False),

@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from common.tf_stack import session_config, tf, versions
 
@@ -13,11 +13,15 @@ from tensorflow.python.client import device_lib
 from common.processes import errors_of, output_of
 from platforms.cpu_kernels import build
 from platforms.cpu_kernels.fuse import Fusion
-from platforms.platform import Platform, describe_cpu
+from platforms.loss_scaling import FIRST_SCALE, LossScalingOptimizer, scale_and_is_finite
+from platforms.platform import LossScaling, Platform, describe_cpu
+from platforms.rewriting import set_precision
 from platforms.workers import Workers, horovod_workers, local_rank, started_together
 from run_directory.record import kernels_of, read_record
-from run_directory.settings import FUSED, STANDARD, Settings
+from run_directory.settings import FLOAT32, FUSED, MIXED_FLOAT16, STANDARD, Settings
 from sparsenet.errors import UserError
+
+REMEDIES = "longer epochs in which it can fall, or --precision float32"
 
 
 def platform(settings: Settings) -> Platform:
@@ -47,30 +51,43 @@ def platform(settings: Settings) -> Platform:
         raise UserError("--kernels {}; accepted: with --gpu none only".format(settings.kernels))
     workers = all_workers(has_gpus=True)
     config = session_config()
-    # Same seed, same result; and full float32, since runs can only be compared in one precision.
-    os.environ.setdefault("TF_CUDNN_DETERMINISTIC", "1")
-    if hasattr(tf.config.experimental, "enable_tensor_float_32_execution"):
-        tf.config.experimental.enable_tensor_float_32_execution(False)
+    os.environ.setdefault("TF_CUDNN_DETERMINISTIC", "1")  # same seed, same result
     config.gpu_options.allow_growth = True
     gpus = gpus_of_this_process(settings.gpus, present)
     config.gpu_options.visible_device_list = ",".join(map(str, gpus))
-    return Platform("gpu", describe_gpus(config), config, versions(), workers=workers)
+    precision = set_precision(settings, "gpu", config)
+    return Platform(
+        "gpu", describe_gpus(config), config, versions(), workers=workers, **scaling_of(precision)
+    )
 
 
 def cpu_platform(settings: Settings) -> Platform:
     """Return the platform of the CPU, whether or not there are GPUs.
 
-    Raises UserError if it can't have the kernels that are asked for.
+    Raises UserError if it can't have the kernels or the precision that are asked for.
     """
     config = session_config()
     config.device_count["GPU"] = 0
     spare_preparation(config.graph_options.rewrite_options)
     workers = all_workers(has_gpus=False)
-    fusion = fusion_for(settings)
-    options: Dict[str, object] = {"kernels": STANDARD if fusion is None else FUSED}
-    return Platform(
-        "cpu", [describe_cpu()], config, versions(), options=options, workers=workers, fusion=fusion
-    )
+    precision = set_precision(settings, "cpu", config)
+    fusion = fusion_for(settings) if precision == FLOAT32 else None
+    platform = Platform(
+        "cpu", [describe_cpu()], config, versions(), workers=workers, fusion=fusion,
+        **scaling_of(precision),
+    )  # fmt: skip
+    platform.options["kernels"] = STANDARD if fusion is None else FUSED
+    return platform
+
+
+def scaling_of(precision: str) -> Dict[str, Any]:
+    """Return the fields of a Platform that follow from its precision."""
+    fields: Dict[str, Any] = {"precision": precision}
+    if precision == MIXED_FLOAT16:  # small gradients would be 0 in it
+        fields["wrap_optimizer"] = LossScalingOptimizer
+        fields["loss_scaling"] = LossScaling(scale_and_is_finite, REMEDIES)
+        fields["options"] = {"loss_scale": {"kind": "dynamic", "value": FIRST_SCALE}}
+    return fields
 
 
 def fusion_for(settings: Settings) -> Optional[Fusion]:

@@ -4,15 +4,16 @@ from typing import List, Optional, Tuple
 
 from platforms.platform import Platform, describe_cpu
 from platforms.workers import Workers
+from run_directory.settings import FLOAT32, MIXED_BFLOAT16
 from sparsenet.errors import UserError
 
-PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # -> Keras's dtype policy
+PRECISIONS = (FLOAT32, MIXED_BFLOAT16)  # Keras's dtype policies that need no loss scaling
 
 
 def platform(backend: str, precision: str, devices: int, processes: Optional[tuple]) -> Platform:
     """Return the platform; UserError if there are not as many devices.
 
-    precision: a key of PRECISIONS
+    precision: one of PRECISIONS
     devices:   of this process, to train with
     processes: (address of process 0, number of processes, number of this one), or None for one
     """
@@ -30,7 +31,7 @@ def platform(backend: str, precision: str, devices: int, processes: Optional[tup
         most = len(descriptions) if backend == "jax" else 1
         raise UserError("--devices {}; accepted: 1 to {}".format(devices, most))
     _turn_off_tensor_float_32(backend)
-    keras.config.set_dtype_policy(PRECISIONS[precision])
+    keras.config.set_dtype_policy(precision)
     keras.config.set_image_data_format("channels_last")  # as the data are, whatever keras.json says
     if devices > 1 or processes is not None:
         keras.distribution.set_distribution(

@@ -8,15 +8,16 @@ would rebind `tf`, `os` and more.
 import dataclasses
 import importlib
 import os
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, Optional
 
 from common.tf_stack import session_config, tf, versions
 
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
+from platforms.loss_scaling import scale_and_is_finite
 from platforms.npu_options import OPTIONS, LossScale, NpuSettings, Value
 from platforms.npu_ranks import device_id, rank_and_world_size, without_rank_table
-from platforms.platform import Platform
+from platforms.platform import LossScaling, Platform
 from platforms.workers import Workers
 from sparsenet.errors import UserError
 
@@ -24,6 +25,10 @@ INSTALL = (
     "accepted: an Ascend host with CANN and its TensorFlow 1.15 plugin (npu_bridge) installed, "
     "after `source /usr/local/Ascend/ascend-toolkit/set_env.sh`; requirements/npu.txt lists the "
     "rest"
+)
+REMEDIES = (
+    "a smaller one (--loss_scale fixed:N), longer epochs in which it can fall, or --precision_mode "
+    "must_keep_origin_dtype"
 )
 
 
@@ -43,7 +48,7 @@ def platform(npu: NpuSettings) -> Platform:
         npu_session_config(options),
         versions(),
         wrap_optimizer=lambda optimizer: wrap(optimizer, npu.loss_scale, world_size, bridge),
-        loss_scaling=loss_scaling if npu.loss_scale else None,
+        loss_scaling=LossScaling(scale_and_is_finite, REMEDIES) if npu.loss_scale else None,
         precision=str(options["precision_mode"]),
         options=dict(options, loss_scale=npu.loss_scale and dataclasses.asdict(npu.loss_scale)),
         workers=npu_workers(rank, world_size, bridge),
@@ -145,23 +150,6 @@ def loss_scale_manager(scale: LossScale, bridge):
         incr_ratio=2,
         decr_ratio=0.5,
     )
-
-
-def loss_scaling() -> List[tf.Tensor]:
-    """Return the loss scale, and whether a step's gradients are finite, of the default graph.
-
-    They are found by the names that npu_bridge gives them; empty where it gives none.
-    """
-    operations = tf.get_default_graph().get_operations()
-    scales = [v for v in tf.global_variables() if last_part(v.op) == "loss_scale"]
-    scales += [op.outputs[0] for op in operations if last_part(op) == "loss_scale"]  # fixed
-    finite = [op.outputs[0] for op in operations if last_part(op) == "overflow_status_reduce_all"]
-    return [tf.identity(scales[0], "loss_scale_now"), finite[0]] if scales and finite else []
-
-
-def last_part(operation: tf.Operation) -> str:
-    """Return `loss_scale` of `scope/loss_scale`."""
-    return operation.name.rpartition("/")[2]
 
 
 # Several devices -------------------------------------------------------------------------------

@@ -3,9 +3,21 @@
 import dataclasses
 import os
 import platform as host
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from platforms.workers import Workers
+
+
+class LossScaling(NamedTuple):
+    """How a platform scales the loss.
+
+    find:     returns, once the graph is built, the loss scale and whether a step's gradients are
+              finite (if not, it is skipped)
+    remedies: what may help where every step is skipped, in words
+    """
+
+    find: Callable[[], Sequence[Any]]
+    remedies: str
 
 
 @dataclasses.dataclass
@@ -18,8 +30,7 @@ class Platform:
     session_config: how TensorFlow sessions use the devices; None where Keras computes
     versions:       of the libraries that compute, for run.json
     wrap_optimizer: returns the optimizer with what the platform adds to it
-    loss_scaling:   returns, once the graph is built, its loss scale and whether the step's
-                    gradients are finite (if not, it is skipped); None where nothing is scaled
+    loss_scaling:   None where nothing is scaled
     engine:         what trains: `tensorpack`, or Keras and its backend, such as `keras jax`
     precision:      of the computation, as run.json records it
     options:        what else was asked of the platform, for run.json
@@ -34,7 +45,7 @@ class Platform:
     session_config: Any
     versions: Dict[str, str] = dataclasses.field(default_factory=dict)
     wrap_optimizer: Callable = lambda optimizer: optimizer
-    loss_scaling: Optional[Callable[[], Sequence[Any]]] = None
+    loss_scaling: Optional[LossScaling] = None
     engine: str = "tensorpack"
     precision: str = "float32"
     options: Dict[str, object] = dataclasses.field(default_factory=dict)

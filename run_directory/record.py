@@ -160,6 +160,7 @@ RENAMED = {
 RETIRED = ("family", "published")
 # Fields of `recipe` that older records do not have, with what such runs did.
 ADDED = {"augment": "standard", "lr_schedule": "drops", "warm_up": 0.0}
+OLD_PRECISIONS = {"bfloat16": "mixed_bfloat16"}  # of Keras's runs -> name today
 
 
 def in_todays_words(record: dict) -> dict:
@@ -174,6 +175,9 @@ def in_todays_words(record: dict) -> dict:
             record["recipe"].pop(field, None)
         for field, value in ADDED.items():
             record["recipe"].setdefault(field, value)
+    precision = record.get("precision")
+    if isinstance(precision, str):
+        record["precision"] = OLD_PRECISIONS.get(precision, precision)
     return record
 
 

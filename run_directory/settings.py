@@ -13,6 +13,11 @@ MAX_SEED = 2**32 - 1
 DEFAULT_SEED = 0
 # What computes the layers on a CPU: C++ of this project's own, or TensorFlow's kernels.
 KERNELS = FUSED, STANDARD = ("fused", "standard")
+# Of the computation, by the names of Keras's dtype policies: in mixed ones, variables are float32.
+PRECISIONS = FLOAT32, TF32, MIXED_BFLOAT16, MIXED_FLOAT16 = (
+    "float32", "tf32", "mixed_bfloat16", "mixed_float16",
+)  # fmt: skip
+MIXED = (MIXED_BFLOAT16, MIXED_FLOAT16)
 PATHS = ("dataset_dir", "load", "log_dir", "resume")
 
 
@@ -32,6 +37,8 @@ class Settings:
     seed:             of initial weights, order of images, crops and dropout masks
     gpus:             ids of the devices asked for; () for the CPU, None for the first GPU there is
     kernels:          of the layers on a CPU, one of KERNELS; None for fused ones where they can be
+    precision:        of the computation, one of PRECISIONS; None for the platform's default, which
+                      is float32 but on an NPU
     load:             checkpoint to take the weights from, in place of initial ones
     new_head:         take all of these but the classifier's, which is initialised
     log_dir:          root of run directories
@@ -53,6 +60,7 @@ class Settings:
     seed: int = DEFAULT_SEED
     gpus: Optional[Tuple[int, ...]] = None
     kernels: Optional[str] = None
+    precision: Optional[str] = None
     load: Optional[str] = None
     new_head: bool = False
     log_dir: str = "train_log"
@@ -99,6 +107,11 @@ def check(settings: Settings) -> None:
         ("hold_out", settings.hold_out is None or settings.hold_out >= 1, at_least_1),
         ("steps_per_epoch", (settings.steps_per_epoch or 1) >= 1, at_least_1),
         ("kernels", settings.kernels in (None, *KERNELS), "{}, or null".format(", ".join(KERNELS))),
+        (
+            "precision",
+            settings.precision in (None, *PRECISIONS),
+            "{}, or null".format(", ".join(PRECISIONS)),
+        ),
         ("gpus", min(gpus, default=0) >= 0 and len(set(gpus)) == len(gpus), "different numbers"),
     ]:
         require(is_accepted, field, getattr(settings, field), accepted)

@@ -4,7 +4,7 @@
 # stopped, resumes at the newest checkpoint with the same results.
 #   bash scripts/gpu_reproduce.sh DIR [--once] [--out OUT] [RECIPE:SEED ...] [-- FLAG ...]
 # DIR: of CIFAR-10. --once: one piece, and exit code 75 if there is more to do. OUT: root of the run
-# directories [train_log/gpu]. FLAG: of train_keras.py, such as --precision bfloat16. The variable
+# directories [train_log/gpu]. FLAG: of train_keras.py, such as --precision mixed_bfloat16. The variable
 # PIECE_SECONDS sets another length [500].
 # shellcheck source=scripts/bash.sh
 . "$(dirname "$(readlink -f "$0")")/bash.sh" # a line end of Windows is hidden here

@@ -1,7 +1,7 @@
 """Train a SparseNet with Keras 3, on JAX, TensorFlow or PyTorch; the flags are main_gpu.py's.
 
 python scripts/train_keras.py --recipe digits
-KERAS_BACKEND=jax python scripts/train_keras.py --dataset c10 --dataset_dir DIR --precision bfloat16
+KERAS_BACKEND=jax python scripts/train_keras.py --recipe digits --precision mixed_bfloat16
 
 Batches, schedule, initial weights and records are those of main_gpu.py: scripts/compare.py holds
 one run against the other. KERAS_BACKEND chooses the backend, JAX if it is installed: on it the
@@ -14,7 +14,9 @@ import sys
 
 from common.cli import Parser, int_at_least
 from common.keras_stack import choose_backend
+from platforms.keras_platform import PRECISIONS, platform
 from run_directory.record import read_record
+from run_directory.settings import FLOAT32
 from sparsenet.errors import UserError, exit_code_of
 from training.command_line import refuse_kernels, settings_from, training_parser
 
@@ -23,10 +25,6 @@ def parser() -> Parser:
     """Return the parser of the command line."""
     parser = training_parser()
     group = parser.add_argument_group("Keras")
-    group.add_argument(
-        "--precision", choices=["float32", "bfloat16"],
-        help="of the computation; parameters and statistics stay float32 [float32]",
-    )  # fmt: skip
     group.add_argument(
         "--devices", type=int_at_least(1), metavar="N", help="devices of this process [1]"
     )
@@ -43,14 +41,17 @@ def parser() -> Parser:
 def main() -> None:
     args = parser().parse_args()
     own = {
-        name: vars(args).pop(name)
-        for name in ("precision", "devices", "coordinator", "processes", "process_id")
+        name: vars(args).pop(name) for name in ("devices", "coordinator", "processes", "process_id")
     }
     if args.gpu:
         raise UserError(
             "--gpu; accepted: none, --devices N, and CUDA_VISIBLE_DEVICES to choose them"
         )
     refuse_kernels(args.kernels, "main_gpu.py")
+    if args.precision not in (None, *PRECISIONS):
+        raise UserError(
+            "--precision {}; accepted with Keras: {}".format(args.precision, ", ".join(PRECISIONS))
+        )
     if args.recompute:
         raise UserError("--recompute; accepted: by main_gpu.py and main_npu.py")
     if args.histograms:
@@ -62,12 +63,11 @@ def main() -> None:
         os.environ.update(CUDA_VISIBLE_DEVICES="-1", JAX_PLATFORMS="cpu")
     started = {} if settings.resume is None else read_record(settings.resume)
     backend = choose_backend("jax")
-    from platforms.keras_platform import platform
     from training.keras_run import train
 
     chosen = platform(
         backend,
-        own["precision"] or started.get("precision", "float32"),
+        settings.precision or started.get("precision", FLOAT32),
         own["devices"] or len(started.get("devices", ())) or 1,
         processes_from(own),
     )

@@ -22,7 +22,7 @@ from common.flags import add_data_flags, add_network_flags, recipe_from
 from platforms import npu_options
 from platforms.npu_options import NpuSettings
 from run_directory.record import read_settings, run_directory_of
-from run_directory.settings import KERNELS, MAX_SEED, Settings
+from run_directory.settings import FLOAT32, FUSED, KERNELS, MAX_SEED, MIXED, PRECISIONS, Settings
 from sparsenet.costs import parameters
 from sparsenet.errors import UserError
 from sparsenet.published import DEFAULT_RECIPE, PUBLISHED, RECIPES
@@ -52,6 +52,12 @@ def parse_npu(argv: Sequence[str]) -> Optional[Tuple[Settings, NpuSettings]]:
             )
         )
     refuse_kernels(args.kernels, "main_gpu.py")
+    if args.precision is not None:
+        raise UserError(
+            "--precision {}; accepted: with main_gpu.py; an NPU has --precision_mode".format(
+                args.precision
+            )
+        )
     settings = settings_from(args)
     if settings is None:
         return None
@@ -158,6 +164,10 @@ def add_run_flags(group) -> None:
         "--kernels", choices=KERNELS,
         help="on a CPU: C++ that is compiled once, or TensorFlow's [fused, where they can be]",
     )  # fmt: skip
+    group.add_argument(
+        "--precision", choices=PRECISIONS,
+        help="of the computation; weights, statistics and sums stay float32 [float32]",
+    )  # fmt: skip
     group.add_argument("--load", metavar="CHECKPOINT", help="take the weights from it")
     group.add_argument(
         "--new_head", action="store_true",
@@ -188,6 +198,10 @@ def settings_from(args) -> Optional[Settings]:
         return _resume_settings(args)
     if args.new_head and args.load is None:
         raise UserError("--new_head; accepted: with --load CHECKPOINT only")
+    if args.kernels == FUSED and args.precision in MIXED:
+        raise UserError(
+            "--kernels {}; accepted: with --precision {} only".format(args.kernels, FLOAT32)
+        )
     recipe = recipe_from(args)
     if args.no_extra and recipe.dataset != "svhn":
         raise UserError("--no_extra; accepted: with --dataset svhn only")
@@ -202,6 +216,7 @@ def settings_from(args) -> Optional[Settings]:
         steps_per_epoch=args.steps_per_epoch,
         gpus=args.gpu,
         kernels=args.kernels,
+        precision=args.precision,
         load=args.load,
         new_head=args.new_head,
         histograms=args.histograms,

@@ -1,11 +1,10 @@
 """What became of the steps of an epoch under loss scaling: a step that overflows is skipped."""
 
-from typing import Callable, Sequence
-
 from common.tf_stack import tf
 
 from tensorpack.callbacks import Callback
 
+from platforms.platform import LossScaling
 from sparsenet.errors import RunFailed
 from training.screen import print_loss_scaling, show
 
@@ -19,12 +18,12 @@ class LossScalingMeter(Callback):
 
     _chief_only = False  # all workers skip a step together, and end together
 
-    def __init__(self, find_tensors: Callable[[], Sequence[tf.Tensor]]):
-        self._find_tensors = find_tensors
+    def __init__(self, scaling: LossScaling):
+        self._scaling = scaling
 
     def _setup_graph(self):
         with tf.control_dependencies([self.trainer.train_op]):
-            self._fetches = list(self._find_tensors())
+            self._fetches = list(self._scaling.find())
 
     def _before_train(self):
         if not self._fetches and self.trainer.is_chief:
@@ -46,9 +45,9 @@ class LossScalingMeter(Callback):
         if self._steps and self._skipped == self._steps:
             raise RunFailed(
                 "gradients overflowed in every step of epoch {}: all {} were skipped, and nothing "
-                "was learned; the loss scale has come to {:.6g}; accepted: a smaller one "
-                "(--loss_scale fixed:N), longer epochs in which it can fall, or --precision_mode "
-                "must_keep_origin_dtype".format(self.epoch_num, self._steps, self._scale)
+                "was learned; the loss scale has come to {:.6g}; accepted: {}".format(
+                    self.epoch_num, self._steps, self._scale, self._scaling.remedies
+                )
             )
 
     def _trigger_epoch(self):

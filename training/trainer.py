@@ -111,8 +111,8 @@ def make_callbacks(run: Run, table: Optional[Table], events: Events) -> list:
         meter,
         *([AverageStatistics(workers)] if workers.world_size > 1 else []),
     ]
-    find = run.platform.loss_scaling
-    loss_scaling = [] if find is None else [LossScalingMeter(find)]
+    scaled = run.platform.loss_scaling
+    loss_scaling = [] if scaled is None else [LossScalingMeter(scaled)]
     if table is None:
         return callbacks + loss_scaling
     test_set = TestSetEvaluator(

@@ -13,8 +13,8 @@ from sparsenet.errors import UserError
 
 ACCEPTED = "a GraphDef, a MetaGraphDef or a SavedModel, as text (.pbtxt) or binary (.pb, .meta)"
 # What takes time or memory of its own, however few bytes it has: real graphs have 19 bytes or more
-# a message, and 200 or more an op. FEW are always accepted.
-BYTES_OF_MESSAGE, BYTES_OF_OP, FEW = 8, 150, 10000
+# a message, and graphs of training 600 or more an op. FEW are always accepted.
+BYTES_OF_MESSAGE, BYTES_OF_OP, FEW = 8, 250, 10000
 
 
 class Form(NamedTuple):

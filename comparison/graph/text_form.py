@@ -13,6 +13,8 @@ from google.protobuf import text_encoding
 from google.protobuf.descriptor import FieldDescriptor
 
 DEEPEST = 100
+# What printers write has 12 bytes or more a value. FEW are always accepted.
+BYTES_OF_VALUE, FEW = 8, 10000
 LONGEST_NUMBER = 64  # letters
 SHOWN = 30  # letters of what is not expected
 # Each repeats one class of letters at a time: nothing is gone over twice.
@@ -59,6 +61,7 @@ class _Parser:
 
     def __init__(self, text: str):
         self._text, self._end = text, 0
+        self._values_left = len(text) // BYTES_OF_VALUE + FEW
         self.kind, self.token = "", ""
         self.go_on()
 
@@ -132,6 +135,9 @@ class _Parser:
 
     def value(self, message: Any, field: Optional[FieldDescriptor], depth: int) -> None:
         """Read one value of a field; field: None for one that is left out."""
+        self._values_left -= 1
+        if self._values_left < 0:
+            raise NotParsed("it has too many values for its size")
         if self.kind == "sign" and self.token in CLOSING:
             closing = CLOSING[self.go_on()]
             if field is not None and field.message_type is None:

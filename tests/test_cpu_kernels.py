@@ -199,7 +199,8 @@ def test_a_step_is_the_same(one_step):
     # Those of the optimizer are the gradients.
     compared = [name for name in floats if np.any(standard[name])]
     assert set(trained) < set(compared)
-    assert max(difference(fused[name], standard[name]) for name in compared) < CLOSE
+    # On an AMD EPYC with AVX2, two sums over all pixels, the gradients of beta, are 1.1e-5 apart.
+    assert max(difference(fused[name], standard[name]) for name in compared) < 2 * CLOSE
 
 
 @needs_ops

@@ -170,8 +170,9 @@ CHAIN = {"f{}".format(i): "f{}".format(i + 1) for i in range(3000)}
         ("#" * 40 + "\nnode {", "the end is not expected"),
         ("x" * 100000, "holds no graph"),
         ("", "holds no graph"),
-        ("node {} " * 30000, "too many for its size"),
-        ("node { attr { value { list { f: [" + "1," * 20000 + "] } } } }", "too many values"),
+        ("node {} " * 30000, "ops, too many for its size"),
+        ("node { %s }" % ("input: 'b' " * 45000), "inputs, too many for its size"),
+        ("node { attr { value { list { f: [" + "1," * 110000 + "] } } } }", "too many values"),
     ],
 )
 def test_a_malformed_text_is_refused(tmp_path, text, words):

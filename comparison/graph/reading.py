@@ -12,9 +12,20 @@ from comparison.graph.text_form import NotParsed, first_name, parse
 from sparsenet.errors import UserError
 
 ACCEPTED = "a GraphDef, a MetaGraphDef or a SavedModel, as text (.pbtxt) or binary (.pb, .meta)"
-# What takes time or memory of its own, however few bytes it has: real graphs have 19 bytes or more
-# a message, and graphs of training 600 or more an op. FEW are always accepted.
-BYTES_OF_MESSAGE, BYTES_OF_OP, FEW = 8, 250, 10000
+# What takes time or memory of its own, however few bytes it has. Real graphs have 19 bytes or more
+# a message. Those of training have 200 an op and 120 an input, as text 660 and 410.
+BYTES_OF_MESSAGE, FEW_MESSAGES = 8, 10000
+FEW_OPS, FEW_INPUTS = 20000, 40000  # that are accepted in a file of any size
+
+
+class Least(NamedTuple):
+    """How many bytes a file has at least for each op of its graph, and for each input of one."""
+
+    op: int
+    input: int
+
+
+IN_TEXT, IN_BINARY = Least(500, 250), Least(150, 80)
 
 
 class Form(NamedTuple):
@@ -47,13 +58,26 @@ def read_graph(path: str) -> tf.GraphDef:
             content = stream.read()
     except OSError as error:
         raise UserError("{}: {}".format(path, error.strerror))
-    graph = _from_text(content, path) or _from_binary(content)
+    graph, least = _from_text(content, path), IN_TEXT
+    if graph is None:
+        graph, least = _from_binary(content), IN_BINARY
     if graph is None or not graph.node:
         raise UserError("{} holds no graph; accepted: {}".format(path, ACCEPTED))
-    ops = len(graph.node) + sum(len(each.node_def) for each in graph.library.function)
-    if ops > len(content) // BYTES_OF_OP + FEW:
-        raise UserError("{} has {:,} ops, too many for its size".format(path, ops))
+    require_usual_size(graph, len(content), least, path)
     return graph
+
+
+def require_usual_size(graph: tf.GraphDef, size: int, least: Least, path: str) -> None:
+    """Raise UserError for a graph with far more ops or inputs than files of its size have."""
+    functions = [each.node_def for each in graph.library.function]
+    ops = sum(map(len, [graph.node, *functions]))
+    inputs = sum(len(node.input) for nodes in [graph.node, *functions] for node in nodes)
+    for what, count, most in [
+        ("ops", ops, max(size // least.op, FEW_OPS)),
+        ("inputs", inputs, max(size // least.input, FEW_INPUTS)),
+    ]:
+        if count > most:
+            raise UserError("{} has {:,} {}, too many for its size".format(path, count, what))
 
 
 def _from_text(content: bytes, path: str):
@@ -79,7 +103,9 @@ def _from_binary(content: bytes):
     for form in FORMS:
         message = form.new()
         try:
-            count_messages(content, message.DESCRIPTOR, len(content) // BYTES_OF_MESSAGE + FEW)
+            count_messages(
+                content, message.DESCRIPTOR, len(content) // BYTES_OF_MESSAGE + FEW_MESSAGES
+            )
             message.ParseFromString(content)
         except (Damaged, DecodeError, UnicodeDecodeError, RecursionError):
             continue

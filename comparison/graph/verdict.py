@@ -2,6 +2,7 @@
 
 from typing import Dict, List, Sequence, Tuple
 
+from common.garbage import none_collected
 from comparison.findings import DIFFERENT, SAME, Part, absent, count_words
 from comparison.graph.differences import Difference, compare_graphs
 from comparison.graph.normal_form import NormalGraph, normal_form
@@ -53,7 +54,8 @@ def compare_graph_files(a: Source, b: Source) -> Part:
 def _normal_form(path: str) -> NormalGraph:
     """Return the normal form of the graph in a file; UserError if there is none."""
     try:
-        return normal_form(read_graph(path))
+        with none_collected():
+            return normal_form(read_graph(path))
     except Malformed as error:
         raise UserError("{} can't be read as a graph: {}".format(path, error))
 
